@@ -1,0 +1,137 @@
+"""Snapshots of a job, its attempts and its story, as the store keeps them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.states import WAITING, EventKind, ScriptState, VmState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from magpie_local.domain.ids import JobId, VmId
+
+#: Seed 000's five words for the two axes (features.md, status mapping).
+_STATUS = {
+    ScriptState.RUNNING: "running",
+    ScriptState.SUCCEEDED: "completed",
+    ScriptState.FAILED: "failed",
+    ScriptState.TIMED_OUT: "stopped",
+    ScriptState.STOPPED: "stopped",
+    ScriptState.CANCELLED: "stopped",
+    ScriptState.LOST: "failed",
+}
+STATUSES = ("pending", "running", "completed", "failed", "stopped")
+
+
+def status_of(script: ScriptState) -> str:
+    """Return seed 000's status: pending, running, completed, failed or stopped."""
+    return _STATUS.get(script, "pending")
+
+
+def states_of(status: str) -> tuple[ScriptState, ...]:
+    """Return the script states that seed 000 calls `status`."""
+    return tuple(state for state in ScriptState if status_of(state) == status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """One job as stored, without its script (scripts can be large: Store.script reads it)."""
+
+    #: Rises with each accepted job; lists are ordered by it, never by a clock.
+    seq: int
+    id: JobId
+    name: str
+    description: str
+    vcpus: int
+    memory_mb: int
+    env: Mapping[str, str] = field(repr=False)
+    timeout: float | None
+    image: str
+    log_limit: int
+    script_state: ScriptState
+    vm_state: VmState
+    #: The number of the newest attempt; 0 before the first.
+    attempt: int
+    #: Wall clock, seconds since the epoch.
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+    exit_code: int | None
+    reason: str | None
+    message: str | None
+    accelerator: str | None
+    #: Why the scheduler lets it wait, where it is the first that does.
+    waiting: str | None
+    stop_requested_at: float | None
+    delete_requested_at: float | None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether no attempt is under way and none has ended."""
+        return self.script_state in WAITING
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is left to do: the script's state is final and no VM is left."""
+        return self.script_state.is_final and not self.vm_state.is_alive
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of a job in one VM. Starts its script at most once."""
+
+    job_id: JobId
+    number: int
+    vm_id: VmId
+    #: Known to the guest's agent and to us only; an exit record without it is a forgery.
+    nonce: str = field(repr=False)
+    #: The host's boot at the time of the claim.
+    boot_id: str
+    claimed_at: float
+    vm_started_at: float | None = None
+    ready_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    gone_at: float | None = None
+    accelerator: str | None = None
+    #: Whether the intent to start the VM was written (J5).
+    intended: bool = False
+
+    @property
+    def id(self) -> str:
+        """`JOB.NUMBER`: names the folder and the domain's metadata."""
+        return f"{self.job_id}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One line of a job's story."""
+
+    seq: int
+    job_id: JobId
+    attempt: int
+    #: Wall clock, seconds since the epoch.
+    time: float
+    kind: EventKind
+    #: Facts for a person and for tools: strings, numbers, booleans.
+    detail: Mapping[str, str | int | float | bool | None] = MappingProxyType({})
+
+    def __str__(self) -> str:
+        facts = " ".join(f"{key}={value}" for key, value in self.detail.items() if value is not None)
+        return f"{self.kind} {facts}".rstrip()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an attempt ended: the event and the facts that go with it."""
+
+    kind: EventKind
+    state: ScriptState
+    exit_code: int | None = None
+    reason: str | None = None
+    message: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None

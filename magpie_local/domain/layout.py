@@ -1,0 +1,100 @@
+"""Where things lie in a state directory.
+
+    STATE/                0700
+      magpie.db           the store
+      leader.lock         flock of the process that drives VMs
+      keeper.lock         flock of the keeper, so that there is one
+      ballast             space given back when the disk is full, so that ends can be written (F30)
+      jobs/JOB/N/         one attempt: log, console.log, scratch.qcow2
+      RUN -> run/         sockets: bells/, c/ (control ports), libvirt/ (embed root)
+
+UNIX socket paths are limited to 107 bytes, so RUN lies elsewhere where STATE is a long path (F110): see
+config.runtime_dir.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from magpie_local.domain.ids import JobId, VmId
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one state directory and of its run directory (sockets)."""
+
+    root: Path
+    run: Path
+
+    @property
+    def database(self) -> Path:
+        """The SQLite file."""
+        return self.root / "magpie.db"
+
+    @property
+    def leader_lock(self) -> Path:
+        """Held by the leader; nothing else opens it (F13)."""
+        return self.root / "leader.lock"
+
+    @property
+    def keeper_lock(self) -> Path:
+        """Held by the keeper."""
+        return self.root / "keeper.lock"
+
+    @property
+    def ballast(self) -> Path:
+        """Given back when the disk is full."""
+        return self.root / "ballast"
+
+    @property
+    def jobs(self) -> Path:
+        """One folder per job."""
+        return self.root / "jobs"
+
+    @property
+    def bells(self) -> Path:
+        """One datagram socket per open process."""
+        return self.run / "bells"
+
+    @property
+    def hypervisor(self) -> Path:
+        """The hypervisor adapter's own folder (libvirt's embed root, or the fake's registry)."""
+        return self.run / "libvirt"
+
+    def job(self, job_id: JobId) -> Path:
+        """Return a job's folder."""
+        return self.jobs / job_id
+
+    def attempt(self, job_id: JobId, number: int) -> AttemptFiles:
+        """Return the files of one attempt."""
+        return AttemptFiles(self.job(job_id) / str(number))
+
+    def control(self, vm_id: VmId) -> Path:
+        """Return the socket of a VM's control port; short, because socket paths are."""
+        return self.run / "c" / vm_id[:13]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFiles:
+    """The files of one attempt."""
+
+    folder: Path
+
+    @property
+    def log(self) -> Path:
+        """Frames written by the guest's agent (domain.frames)."""
+        return self.folder / "log"
+
+    @property
+    def console(self) -> Path:
+        """The guest kernel's console."""
+        return self.folder / "console.log"
+
+    @property
+    def scratch(self) -> Path:
+        """The VM's throw-away disk."""
+        return self.folder / "scratch.qcow2"

@@ -1,0 +1,147 @@
+"""What a job asks for, and the check of it. Everything is checked here, before anything is stored or started."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from magpie_local.domain.sizes import KIB, MIB
+from magpie_local.errors import InvalidInput
+
+MAX_SCRIPT = 16 * MIB
+MAX_NAME = 200
+#: The kernel's limit for one string of an environment (MAX_ARG_STRLEN, execve(2)): KEY=VALUE and the NUL.
+MAX_ENV_ENTRY = 128 * KIB
+MAX_ENV_TOTAL = 1 * MIB
+MAX_TIMEOUT = 365 * 86400.0
+MIN_LOG_LIMIT = 64 * KIB
+
+_ENV_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_IMAGE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
+_EMPTY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostLimits:
+    """What this host can give to one VM."""
+
+    #: Most virtual CPUs of one VM.
+    vcpus: int
+    #: Most memory of one VM, MiB.
+    memory_mb: int
+    #: Least memory that the image boots with, MiB.
+    min_memory_mb: int = 192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """One job as asked for (seed 000, jobs.create).
+
+    Later ways to say what runs (argv, uploads, workspaces, networks) become further fields with defaults, so that
+    stored specs stay
+    readable.
+    """
+
+    name: str
+    #: The bash script, byte for byte.
+    script: bytes = field(repr=False)
+    vcpus: int = 1
+    memory_mb: int = 512
+    env: Mapping[str, str] = field(default=_EMPTY, repr=False)
+    #: Seconds from the script's first instruction; None is no limit.
+    timeout: float | None = None
+    image: str = "base"
+    #: Most bytes of log kept (head and tail; what lies between is counted, not kept).
+    log_limit: int = 16 * MIB
+    description: str = ""
+
+    def check(self, limits: HostLimits) -> None:
+        """Raise InvalidInput at the first field that is not allowed."""
+        _check_text("name", self.name, MAX_NAME)
+        _check_text("description", self.description, 10_000, empty=True)
+        _check_script(self.script)
+        _check_int("vcpus", self.vcpus, 1, limits.vcpus)
+        _check_int("memory_mb", self.memory_mb, limits.min_memory_mb, limits.memory_mb)
+        _check_env(self.env)
+        _check_timeout(self.timeout)
+        _check_int("log_limit", self.log_limit, MIN_LOG_LIMIT, 1024 * 1024 * MIB)
+        if not (isinstance(self.image, str) and _IMAGE.fullmatch(self.image)):
+            raise InvalidInput("image", self.image, "an image name is lower-case letters, digits, '.', '_' and '-'")
+
+
+def script_bytes(script: object) -> bytes:
+    """Return a script given as text or bytes as the bytes that the guest gets; text becomes UTF-8, line ends stay."""
+    if isinstance(script, str):
+        try:
+            return script.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidInput("script", script, f"character {error.start} is no text; give bytes instead") from None
+    if isinstance(script, (bytes, bytearray, memoryview)):
+        return bytes(script)
+    raise InvalidInput("script", script, "give the script as str or bytes")
+
+
+def _check_text(name: str, value: object, limit: int, *, empty: bool = False) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(name, value, "give text")
+    if not empty and not value.strip():
+        raise InvalidInput(name, value, "it must not be empty")
+    if len(value) > limit:
+        raise InvalidInput(name, value, f"at most {limit} characters")
+    if not value.isprintable():
+        raise InvalidInput(name, value, "line breaks and other control characters are not allowed")
+
+
+def _check_script(script: object) -> None:
+    if not isinstance(script, bytes):
+        raise InvalidInput("script", script, "give the script as str or bytes")
+    if not script.strip():
+        raise InvalidInput("script", script, "it must hold at least one command")
+    if len(script) > MAX_SCRIPT:
+        raise InvalidInput("script", script[:40], f"at most {MAX_SCRIPT} bytes, this one has {len(script)}")
+    if (at := script.find(b"\0")) >= 0:
+        raise InvalidInput("script", script[max(0, at - 10) : at + 10], f"bash can't read the NUL byte at offset {at}")
+
+
+def _check_int(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(name, value, f"a whole number from {least} to {most}")
+
+
+def _check_timeout(value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise InvalidInput("timeout", value, "a positive number of seconds, or None for no limit")
+    if value > MAX_TIMEOUT:
+        raise InvalidInput("timeout", value, f"at most {MAX_TIMEOUT:.0f} seconds")
+
+
+def _check_env(env: object) -> None:
+    if not isinstance(env, Mapping):
+        raise InvalidInput("env", env, "a mapping of names to text")
+    total = 0
+    for key, value in env.items():
+        total += _check_env_entry(key, value)
+    if total > MAX_ENV_TOTAL:
+        raise InvalidInput("env", f"{len(env)} entries", f"at most {MAX_ENV_TOTAL} bytes in all, these have {total}")
+
+
+def _check_env_entry(key: object, value: object) -> int:
+    if not (isinstance(key, str) and _ENV_KEY.fullmatch(key)):
+        raise InvalidInput("env", key, "a name is letters, digits and '_', and does not begin with a digit")
+    where = f"env[{key!r}]"
+    if not isinstance(value, str):
+        raise InvalidInput(where, value, "give text")
+    if "\0" in value:
+        raise InvalidInput(where, value, "a NUL character can't be in an environment")
+    try:
+        size = len(key) + len(value.encode()) + 2
+    except UnicodeEncodeError as error:
+        raise InvalidInput(where, value, f"character {error.start} is no text") from None
+    if size > MAX_ENV_ENTRY:
+        raise InvalidInput(where, value, f"name and value take at most {MAX_ENV_ENTRY} bytes, these take {size}")
+    return size

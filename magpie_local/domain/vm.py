@@ -1,0 +1,101 @@
+"""What the hypervisor is asked for, and what it tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from magpie_local.domain.ids import VmId
+
+
+class Accelerator(StrEnum):
+    """How a VM's instructions are executed. Only KVM is a security boundary (reliability.md, finding 1)."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """A disk of a VM; the n-th is the guest's n-th virtio disk. The format is always explicit, never probed (F83)."""
+
+    path: Path
+    format: str
+    readonly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootImage:
+    """A built and verified image: what a VM boots."""
+
+    name: str
+    #: Digest over the contents; changes when anything in the image does.
+    version: str
+    kernel: Path
+    initrd: Path
+    #: Read-only root, shared by all VMs.
+    root: Path
+    #: Empty formatted qcow2; each VM writes to an overlay on it.
+    scratch: Path
+    #: Kernel command line.
+    cmdline: str
+    #: CPU architecture in QEMU's words (x86_64, aarch64).
+    architecture: str
+    min_memory_mb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmSpec:
+    """One VM. Its metadata (`state_id`, `attempt_id`) marks it as ours, so that nothing foreign is ever touched."""
+
+    id: VmId
+    state_id: str
+    attempt_id: str
+    vcpus: int
+    memory_mb: int
+    image: BootImage
+    #: Writable disks after the root: scratch first.
+    disks: tuple[Disk, ...]
+    #: UNIX socket (bound by the hypervisor, 0600) to the agent's control port.
+    control: Path
+    #: File that receives the agent's log port.
+    log: Path
+    #: File that receives the kernel's console.
+    console: Path
+
+
+class Condition(StrEnum):
+    """What the hypervisor says of a VM."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    #: Paused by itself because a disk could not be written (F11).
+    DISK_ERROR = "disk_error"
+    CRASHED = "crashed"
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VmSight:
+    """One of our VMs as the hypervisor sees it now."""
+
+    id: VmId
+    attempt_id: str
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What the opened hypervisor is and can do."""
+
+    #: `qemu:///session`, `qemu:///embed`, or `fake`.
+    connection: str
+    accelerator: Accelerator
+    #: One sentence: why this accelerator.
+    accelerator_reason: str
+    version: str

@@ -1,0 +1,243 @@
+"""Everything magpie_local raises, in one tree.
+
+    MagpieError
+    ├── InvalidInput            a field the caller gave (names field, value, what is allowed)
+    │   └── Unsupported         a known field that this version does not carry out
+    ├── NotFound
+    │   ├── JobNotFound
+    │   └── ImageNotFound
+    ├── JobActive               the job still runs; stop it first
+    ├── JobFailed               a job ended in another state than success
+    ├── WaitTimeout             waiting ended, the job goes on
+    ├── ClientClosed            the client was closed, or crossed a fork
+    ├── IllegalTransition       a state change the tables do not know (a bug: carries the story)
+    ├── StateError              the state directory
+    │   ├── StateUnavailable    unreadable, not ours, wrong file system
+    │   ├── StateTooNew         written by a later version
+    │   ├── StateCorrupt        not a readable database
+    │   ├── HostDiskFull
+    │   └── LeadershipLost      another process drives this state directory now
+    └── HostError               this machine
+        ├── HypervisorUnavailable   libvirt or QEMU is absent or refuses
+        ├── HypervisorTimeout       a libvirt call did not return in its budget
+        ├── VmExists                the VM was started before
+        ├── GuestLost               the channel to the guest agent broke
+        ├── ImageBroken             an image's files do not match its manifest
+        └── ImageBuildFailed
+
+The first line of a class docstring is its default message, the rest of it the default cure. Every error has a stable
+`code`
+(for `--json` and dialects), an `exit_code` (for the CLI) and a `hint` (the cure).
+"""
+
+from __future__ import annotations
+
+import inspect
+
+
+class MagpieError(Exception):
+    """Something in magpie_local went wrong.
+
+    Run `magpie doctor` to see what is missing on this machine.
+    """
+
+    code = "error"
+    exit_code = 255
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        default_message, default_hint = _from_docstring(type(self))
+        self.message = message or default_message
+        self.hint = default_hint if hint is None else hint
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class InvalidInput(MagpieError):
+    """A value is not allowed."""
+
+    code = "invalid_input"
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, allowed: str, *, hint: str = "") -> None:
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{field}: {_shown(value)} is not allowed; {allowed}", hint=hint)
+
+
+class Unsupported(InvalidInput):
+    """This version does not carry that out."""
+
+    code = "unsupported"
+
+
+class NotFound(MagpieError):
+    """There is no such thing."""
+
+    code = "not_found"
+    exit_code = 3
+
+
+class JobNotFound(NotFound):
+    """There is no such job.
+
+    `magpie ps --all` lists the jobs of this state directory.
+    """
+
+    code = "job_not_found"
+
+
+class ImageNotFound(NotFound):
+    """There is no such image.
+
+    Build it with `magpie images build base`; `magpie images list` shows what is there.
+    """
+
+    code = "image_not_found"
+
+
+class JobActive(MagpieError):
+    """The job has not ended yet.
+
+    Stop it first (`magpie stop ID`), or delete it with force=True (`magpie rm --force ID`).
+    """
+
+    code = "job_active"
+
+
+class JobFailed(MagpieError):
+    """The job did not succeed."""
+
+    code = "job_failed"
+
+
+class WaitTimeout(MagpieError):
+    """The job has not ended within the time given to wait; it goes on.
+
+    Wait again, or stop it with `magpie stop ID`.
+    """
+
+    code = "wait_timeout"
+
+
+class ClientClosed(MagpieError):
+    """This client is closed.
+
+    Make a new Magpie(); jobs and logs are in the state directory. After os.fork(), make one in the child.
+    """
+
+    code = "client_closed"
+
+
+class IllegalTransition(MagpieError):
+    """A state change that the tables do not allow was tried."""
+
+    code = "illegal_transition"
+
+
+class StateError(MagpieError):
+    """The state directory can't be used."""
+
+    code = "state_error"
+
+
+class StateUnavailable(StateError):
+    """The state directory can't be read or written.
+
+    Choose another with MAGPIE_HOME, or mend its permissions (it must be yours, mode 0700, on a local file system).
+    """
+
+    code = "state_unavailable"
+
+
+class StateTooNew(StateError):
+    """The state directory was written by a later version of magpie_local.
+
+    Upgrade magpie_local, or choose another directory with MAGPIE_HOME. Nothing was changed.
+    """
+
+    code = "state_too_new"
+
+
+class StateCorrupt(StateError):
+    """The job database can't be read.
+
+    It was left untouched. Move it aside to start afresh; logs stay readable below jobs/ in the state directory.
+    """
+
+    code = "state_corrupt"
+
+
+class HostDiskFull(StateError):
+    """The disk of the state directory is full.
+
+    Free some space; `magpie rm` of old jobs helps. Accepted jobs are kept.
+    """
+
+    code = "host_disk_full"
+
+
+class LeadershipLost(StateError):
+    """Another process drives this state directory now."""
+
+    code = "leadership_lost"
+
+
+class HostError(MagpieError):
+    """This machine can't do what was asked."""
+
+    code = "host_error"
+
+
+class HypervisorUnavailable(HostError):
+    """libvirt can't be reached.
+
+    Run `magpie doctor`: it names what is missing and the command that mends it.
+    """
+
+    code = "hypervisor_unavailable"
+
+
+class HypervisorTimeout(HostError):
+    """libvirt did not answer in time."""
+
+    code = "hypervisor_timeout"
+
+
+class VmExists(HostError):
+    """A VM of that identity was started before."""
+
+    code = "vm_exists"
+
+
+class GuestLost(HostError):
+    """The channel to the guest's agent broke."""
+
+    code = "guest_lost"
+
+
+class ImageBroken(HostError):
+    """An image does not match its manifest.
+
+    Rebuild it with `magpie images build NAME --force`.
+    """
+
+    code = "image_broken"
+
+
+class ImageBuildFailed(HostError):
+    """The image could not be built."""
+
+    code = "image_build_failed"
+
+
+def _from_docstring(kind: type[MagpieError]) -> tuple[str, str]:
+    first, _, rest = (inspect.getdoc(kind) or "").partition("\n")
+    return first, " ".join(rest.split())
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
