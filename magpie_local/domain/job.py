@@ -117,7 +117,7 @@ class Event:
     time: float
     kind: EventKind
     #: Facts for a person and for tools: strings, numbers, booleans.
-    detail: Mapping[str, str | int | float | bool | None] = MappingProxyType({})
+    detail: Mapping[str, str | int | float | bool | None] = field(default_factory=lambda: MappingProxyType({}))
 
     def __str__(self) -> str:
         facts = " ".join(f"{key}={value}" for key, value in self.detail.items() if value is not None)

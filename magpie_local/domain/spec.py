@@ -50,7 +50,7 @@ class JobSpec:
     script: bytes = field(repr=False)
     vcpus: int = 1
     memory_mb: int = 512
-    env: Mapping[str, str] = field(default=_EMPTY, repr=False)
+    env: Mapping[str, str] = field(default_factory=lambda: _EMPTY, repr=False)
     #: Seconds from the script's first instruction; None is no limit.
     timeout: float | None = None
     image: str = "base"
