@@ -1,0 +1,59 @@
+"""Admission: which queued jobs may start now. Pure, so that the policy can be read and tested on one page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from magpie_local.domain.job import JobRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What all running VMs may use together."""
+
+    cpus: int
+    memory_mb: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The jobs to start now, in order, and why the next one waits."""
+
+    start: tuple[JobRecord, ...]
+    blocked: JobRecord | None = None
+    reason: str | None = None
+
+
+def admit(queue: Sequence[JobRecord], running: Iterable[JobRecord], capacity: Capacity) -> Admission:
+    """Decide which of `queue` (oldest first) start beside `running`.
+
+    Strictly in order: the first that does not fit holds the others back, so that no large job starves. A job
+    larger than the whole
+    capacity starts when nothing else runs.
+    """
+    used = list(running)
+    cpus = sum(job.vcpus for job in used)
+    memory = sum(job.memory_mb for job in used)
+    start: list[JobRecord] = []
+    for job in queue:
+        alone = not used and not start
+        reason = None if alone else _shortage(job, cpus, memory, capacity)
+        if reason is not None:
+            return Admission(start=tuple(start), blocked=job, reason=reason)
+        start.append(job)
+        cpus += job.vcpus
+        memory += job.memory_mb
+    return Admission(start=tuple(start))
+
+
+def _shortage(job: JobRecord, cpus: int, memory: int, capacity: Capacity) -> str | None:
+    if cpus + job.vcpus > capacity.cpus:
+        return f"waits for CPUs: wants {job.vcpus}, {max(0, capacity.cpus - cpus)} of {capacity.cpus} are free"
+    if memory + job.memory_mb > capacity.memory_mb:
+        free = max(0, capacity.memory_mb - memory)
+        return f"waits for memory: wants {job.memory_mb} MiB, {free} of {capacity.memory_mb} MiB are free"
+    return None

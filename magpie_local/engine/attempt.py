@@ -1,0 +1,396 @@
+"""One attempt, from its claim to the last file cleaned up: steps J4 to J14 of a job's life (reliability.md 2.0).
+
+Every step first makes its fact durable, so that a crash between any two of them leaves something that `recovery` can
+go on from; the same
+methods serve a fresh attempt and an adopted one. Nothing here waits on anything without also listening for a stop,
+for the VM's end and
+for the deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from magpie_local.domain.reasons import Reason
+from magpie_local.domain.states import EventKind, ScriptState, VmState
+from magpie_local.domain.vm import Condition, Disk, VmSpec
+from magpie_local.engine.evidence import gather, secure
+from magpie_local.engine.faults import fault_point
+from magpie_local.engine.files import make_folder, remove_leftovers
+from magpie_local.engine.verdict import Circumstances, failure, judge
+from magpie_local.errors import (
+    GuestLost,
+    HostDiskFull,
+    HostError,
+    HypervisorTimeout,
+    ImageBroken,
+    ImageNotFound,
+    LeadershipLost,
+    MagpieError,
+)
+from magpie_local.ports.guest import Order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+    from typing import Any
+
+    from magpie_local.domain.job import Attempt, JobRecord, Outcome
+    from magpie_local.domain.vm import Accelerator
+    from magpie_local.engine.context import Options, Ports
+    from magpie_local.ports.guest import GuestSession
+    from magpie_local.ports.store import Detail
+
+T = TypeVar("T")
+_log = logging.getLogger("magpie.engine")
+
+_BROKEN = frozenset({Condition.GONE, Condition.CRASHED, Condition.DISK_ERROR})
+#: How often the engine looks at clocks and file sizes while nothing happens, seconds.
+_TICK = 1.0
+#: Time for the guest to enforce a stop, beyond the grace it was given, seconds.
+_STOP_SLACK = 3.0
+
+
+class _InterruptedError(Exception):
+    """The attempt was stopped, or its VM went, before its script had started."""
+
+
+class AttemptRun:
+    """Drives one attempt. `ask_stop` and `see` may be called at any time; one of the coroutines is run once.
+
+    Args:
+        ports: the world.
+        options: how patient to be.
+        job: the job as it is now.
+        attempt: which try of it.
+        accelerator: what its VM will run on.
+        changed: called after each durable change, to wake those who wait for it.
+    """
+
+    def __init__(
+        self, ports: Ports, options: Options, job: JobRecord, attempt: Attempt, *,
+        accelerator: Accelerator, changed: Callable[[], None],
+    ) -> None:  # fmt: skip
+        self.job = job
+        self.attempt = attempt
+        self._ports = ports
+        self._options = options
+        self._accelerator = accelerator
+        self._changed = changed
+        self._files = ports.layout.attempt(attempt.job_id, attempt.number)
+        self._session: GuestSession | None = None
+        self._news = asyncio.Event()
+        self._condition = Condition.RUNNING
+        #: Whether the VM is known to have come up: before that, its absence means nothing.
+        self.has_vm = False
+        self._stop_asked = job.stop_requested_at is not None
+        self._exited = self._overdue = self._flooded = False
+
+    def __repr__(self) -> str:
+        return f"<AttemptRun {self.attempt.id} script {self.job.script_state} vm {self.job.vm_state}>"
+
+    def ask_stop(self) -> None:
+        """Have the job stopped; asking again is nothing."""
+        self._stop_asked = True
+        self._news.set()
+
+    def see(self, condition: Condition) -> None:
+        """Take notice of what the hypervisor says of the VM; before it has come up that counts for nothing."""
+        if self.has_vm and condition is not self._condition:
+            self._condition = condition
+            self._news.set()
+
+    async def run(self) -> None:
+        """Carry out a freshly claimed attempt."""
+        await self._conclude(await self._guarded(self._from_claim()))
+
+    async def resume(self) -> None:
+        """Go on with an attempt whose VM was found alive."""
+        self.has_vm = True
+        await self._record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
+        await self._conclude(await self._guarded(self._from_vm()))
+
+    async def conclude(self, condition: Condition) -> None:
+        """Judge an attempt by its evidence: its VM has ended, or its exit record is there."""
+        self._condition = condition
+        await self._conclude(await self._judge())
+
+    async def requeue(self) -> None:
+        """Give back an attempt whose VM was never started."""
+        await self._conclude(None)
+
+    async def clear(self) -> None:
+        """Clean up after an attempt whose end is recorded."""
+        await self._tear_down()
+
+    # The way to an outcome
+
+    async def _guarded(self, path: Coroutine[None, None, Outcome | None]) -> Outcome | None:
+        try:
+            return await path
+        except _InterruptedError:
+            return await self._judge()
+        except LeadershipLost:
+            raise
+        except HostDiskFull as error:
+            return self._failed(Reason.HOST_DISK_FULL, error)
+        except (ImageBroken, ImageNotFound) as error:
+            return self._failed(Reason.IMAGE_BROKEN, error)
+        except MagpieError as error:
+            return self._failed(Reason.START_FAILED, error)
+        except OSError as error:
+            return self._failed(Reason.START_FAILED, error)
+        except Exception as error:
+            # A bug of ours must not leave a job that never ends (I2).
+            _log.exception("attempt %s broke", self.attempt.id, extra={"action": "attempt_broke"})
+            return self._failed(Reason.START_FAILED, error)
+        finally:
+            await self._leave()
+
+    async def _from_claim(self) -> Outcome | None:
+        # Not interruptible: a start under way can't be called off, and a VM that appears after the verdict would be a
+        # leak.
+        await self._boot()
+        return await self._from_vm()
+
+    async def _from_vm(self) -> Outcome | None:
+        if self.job.script_state is ScriptState.STARTING:
+            try:
+                async with asyncio.timeout(self._boot_budget()):
+                    await self._unless_interrupted(self._begin())
+            except TimeoutError:
+                return await self._judge(failure(Reason.BOOT_TIMEOUT, ended_at=self._ports.clock.now()))
+            await self._record(EventKind.STARTED)
+            fault_point("J7.after")
+        await self._supervise()
+        return await self._judge()
+
+    async def _boot(self) -> None:
+        if self._stop_asked:
+            raise _InterruptedError
+        image = await self._ports.images.resolve(self.job.image)
+        fault_point("J4.before")
+        await asyncio.to_thread(make_folder, self._files, self._control.parent)
+        await self._ports.disks.overlay(self._files.scratch, Disk(path=image.scratch, format="qcow2", readonly=True))
+        fault_point("J4.after")
+        spec = VmSpec(
+            id=self.attempt.vm_id,
+            state_id=self._ports.state_id,
+            attempt_id=self.attempt.id,
+            vcpus=self.job.vcpus,
+            memory_mb=self.job.memory_mb,
+            image=image,
+            disks=(Disk(path=self._files.scratch, format="qcow2"),),
+            control=self._control,
+            log=self._files.log,
+            console=self._files.console,
+        )
+        fault_point("J5.before")
+        await self._record(EventKind.VM_BOOTING, {"accelerator": self._accelerator.value, "image": image.version})
+        fault_point("J5.after")
+        await self._start_vm(spec)
+        fault_point("J6.after")
+
+    async def _start_vm(self, spec: VmSpec) -> None:
+        try:
+            await self._ports.hypervisor.start(spec)
+        except HypervisorTimeout:
+            # The outcome is unknown: the VM may have come up all the same.
+            sight = await self._ports.hypervisor.sight(spec.id)
+            if sight.condition in _BROKEN:
+                raise
+        self.has_vm = True
+
+    async def _begin(self) -> None:
+        """Reach the agent and have it start the script; again while the channel breaks (it starts one script only)."""
+        while True:
+            try:
+                session = await self._connect()
+                state = await session.hello()
+                if self.job.vm_state is VmState.BOOTING:
+                    fault_point("J8.before")
+                    await self._record(EventKind.VM_READY)
+                    fault_point("J8.after")
+                if state.state == "idle":
+                    await session.run(await self._order())
+                    fault_point("J9.after")
+                elif state.attempt_id != self.attempt.id:
+                    raise HostError(f"The VM of {self.attempt.id} runs {state.attempt_id}.")
+                self._exited = state.state == "exited"
+                return
+            except GuestLost:
+                await asyncio.sleep(0.1)
+
+    async def _order(self) -> Order:
+        return Order(
+            attempt_id=self.attempt.id,
+            nonce=self.attempt.nonce,
+            script=await self._ports.jobs.script(self.job.id),
+            env=self.job.env,
+            timeout=self.job.timeout,
+            log_limit=self.job.log_limit,
+        )
+
+    async def _unless_interrupted(self, work: Coroutine[None, None, T]) -> T:
+        task = asyncio.ensure_future(work)
+        try:
+            while not task.done():
+                if self._stop_asked or self._condition in _BROKEN:
+                    raise _InterruptedError
+                await self._wait_for_news(task)
+            return await task
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    # While the script runs
+
+    async def _supervise(self) -> None:
+        """Return when the attempt is over, for whatever cause; the evidence tells which."""
+        listener = asyncio.create_task(self._listen())
+        stop_by: float | None = None
+        clock = self._ports.clock
+        try:
+            while not (self._exited or self._condition in _BROKEN or self._is_hopeless()):
+                if self._stop_asked and stop_by is None:
+                    stop_by = clock.monotonic() + self._options.stop_grace + _STOP_SLACK
+                    await self._send_stop()
+                if stop_by is not None and clock.monotonic() >= stop_by:
+                    return
+                await self._wait_for_news()
+        finally:
+            listener.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listener
+
+    async def _listen(self) -> None:
+        """Set `_exited` as soon as the agent says so, or its record is found in the log while the channel is down."""
+        while not self._exited:
+            try:
+                session = self._session or await self._connect()
+                if (await session.hello()).state != "exited":
+                    await session.exited()
+                self._exited = True
+            except GuestLost:
+                await self._leave()
+                evidence = await asyncio.to_thread(gather, self._files, self.attempt.nonce)
+                self._exited = evidence.exit is not None
+                await asyncio.sleep(0.25)
+        self._news.set()
+
+    async def _send_stop(self) -> None:
+        # Without a channel the VM is destroyed once the grace is over.
+        if self._session is not None:
+            with contextlib.suppress(GuestLost):
+                await self._session.stop(self._options.stop_grace)
+
+    def _is_hopeless(self) -> bool:
+        """Whether the guest let its deadline or its log limit pass: then the engine ends it."""
+        job, slack = self.job, self._options.deadline_slack
+        if job.timeout is not None and job.started_at is not None:
+            self._overdue = self._ports.clock.now() > job.started_at + job.timeout + slack
+        with contextlib.suppress(OSError):
+            self._flooded = self._files.log.stat().st_size > job.log_limit + 1024 * 1024
+        return self._overdue or self._flooded
+
+    # The end
+
+    async def _judge(self, otherwise: Outcome | None = None) -> Outcome | None:
+        """Return the outcome by the evidence; None where the script never started and may be tried in a new VM."""
+        evidence = await asyncio.to_thread(gather, self._files, self.attempt.nonce)
+        if otherwise is not None and evidence.exit is None and not self._stop_asked and not evidence.panicked:
+            return otherwise
+        never_ran = not (evidence.started or evidence.exit or evidence.panicked or self._stop_asked)
+        if never_ran and self._condition is Condition.GONE and self.attempt.number < self._options.max_starts:
+            return None
+        clock = self._ports.clock
+        return judge(
+            evidence,
+            Circumstances(
+                condition=self._condition,
+                stop_asked=self._stop_asked,
+                overdue=self._overdue,
+                flooded=self._flooded,
+                rebooted=self.attempt.boot_id != clock.boot_id(),
+                timeout=self.job.timeout,
+                claimed_at=self.attempt.claimed_at,
+                now=clock.now(),
+            ),
+        )
+
+    async def _conclude(self, outcome: Outcome | None) -> None:
+        if outcome is None:
+            await self._tear_down()
+            await self._record(EventKind.REQUEUED)
+            return
+        fault_point("J10.after")
+        await asyncio.to_thread(secure, self._files.log)
+        self.job = await self._ports.leader.finish(self.attempt, outcome) or self.job
+        fault_point("J11.after")
+        self._changed()
+        await self._tear_down()
+
+    async def _tear_down(self) -> None:
+        """Take the VM away and what only it needed. Every part may be done already."""
+        if self.job.vm_state.is_alive and self.job.vm_state is not VmState.STOPPING:
+            await self._record(EventKind.VM_STOPPING)
+        fault_point("J12.before")
+        await self._destroy()
+        fault_point("J12.after")
+        if self.job.vm_state is VmState.STOPPING:
+            await self._record(EventKind.VM_GONE)
+        fault_point("J14.before")
+        await asyncio.to_thread(remove_leftovers, self._files, self._control)
+        fault_point("J14.after")
+        self._changed()
+
+    async def _destroy(self) -> None:
+        delay = 0.5
+        while True:
+            try:
+                return await self._ports.hypervisor.destroy(self.attempt.vm_id)
+            except HostError as error:
+                _log.warning("VM of %s not gone yet: %s", self.attempt.id, error, extra={"action": "destroy_failed"})
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, 30.0)
+
+    # Small things
+
+    @property
+    def _control(self) -> Path:
+        return self._ports.layout.control(self.attempt.vm_id)
+
+    async def _connect(self) -> GuestSession:
+        await self._leave()
+        self._session = await self._ports.guest.connect(self._control)
+        return self._session
+
+    async def _leave(self) -> None:
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _record(self, kind: EventKind, detail: Detail | None = None) -> None:
+        accelerator = self._accelerator.value if kind is EventKind.VM_BOOTING else None
+        job = await self._ports.leader.record(self.attempt, kind, detail, accelerator=accelerator)
+        self.job = job or self.job
+        self._changed()
+
+    async def _wait_for_news(self, *tasks: asyncio.Future[Any]) -> None:
+        news = asyncio.ensure_future(self._news.wait())
+        try:
+            await asyncio.wait({news, *tasks}, timeout=_TICK, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+        self._news.clear()
+
+    def _boot_budget(self) -> float:
+        since = self.attempt.vm_started_at
+        spent = 0.0 if since is None else max(0.0, self._ports.clock.now() - since)
+        return max(10.0, self._options.boot_timeout - spent)
+
+    def _failed(self, reason: Reason, error: Exception) -> Outcome:
+        return failure(reason, message=str(error) or type(error).__name__, ended_at=self._ports.clock.now())

@@ -1,0 +1,45 @@
+"""What the engine works with: its ports and its options."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from magpie_local.domain.layout import Layout
+    from magpie_local.ports.clock import Clock
+    from magpie_local.ports.guest import Guest
+    from magpie_local.ports.hypervisor import Disks, Hypervisor
+    from magpie_local.ports.images import Images
+    from magpie_local.ports.store import JobStore, LeaderStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """The engine's view of the world."""
+
+    layout: Layout
+    state_id: str
+    clock: Clock
+    jobs: JobStore
+    leader: LeaderStore
+    hypervisor: Hypervisor
+    disks: Disks
+    guest: Guest
+    images: Images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the engine may use, and how patient it is. Times in seconds."""
+
+    #: Virtual CPUs of all running VMs together; a job that wants more runs alone.
+    cpus: int
+    #: Memory of all running VMs together, MiB.
+    memory_mb: int
+    boot_timeout: float = 120.0
+    stop_grace: float = 5.0
+    #: How long after the guest should have enforced a timeout the engine does it.
+    deadline_slack: float = 10.0
+    #: Attempts of a job whose script never started, before it counts as failed (a poison job must not loop).
+    max_starts: int = 3

@@ -1,0 +1,100 @@
+"""What an attempt's files prove, read at a constant cost whatever the log's size."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.exitrecord import ExitRecord, parse_exit
+from magpie_local.domain.frames import EXIT, LOG_HEADER, STARTED, FrameError, LogReader
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from magpie_local.domain.layout import AttemptFiles
+
+_HEAD = 64 * 1024
+_TAIL = 4 * 1024
+_CONSOLE = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What is known of an attempt without asking its VM."""
+
+    #: The agent began the script (its first log frame says so, and is written before the script runs).
+    started: bool
+    #: The agent's exit record, where it is whole and carries this attempt's nonce.
+    exit: ExitRecord | None
+    #: The guest kernel's last words on its console.
+    panicked: bool
+    powered_off: bool
+    log_size: int
+
+
+def gather(files: AttemptFiles, nonce: str) -> Evidence:
+    """Read the evidence. Missing files prove nothing; this never raises for their content."""
+    size, head, tail = _ends(files.log, _HEAD, _TAIL)
+    _, _, console = _ends(files.console, 0, _CONSOLE)
+    return Evidence(
+        started=_started(head, nonce),
+        exit=_exit(tail, nonce),
+        panicked=b"Kernel panic" in console,
+        powered_off=b"Power down" in console,
+        log_size=size,
+    )
+
+
+def secure(path: Path) -> None:
+    """Flush a file to the disk, so that a final state never points at a log that a power cut takes away."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _ends(path: Path, head: int, tail: int) -> tuple[int, bytes, bytes]:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return 0, b"", b""
+    try:
+        size = os.fstat(fd).st_size
+        return size, os.pread(fd, head, 0), os.pread(fd, tail, max(0, size - tail))
+    finally:
+        os.close(fd)
+
+
+def _started(head: bytes, nonce: str) -> bool:
+    try:
+        frames = LogReader().feed(head)
+    except FrameError:
+        return False
+    return any(kind == STARTED and _nonce_of(payload) == nonce for kind, _, payload in frames)
+
+
+def _nonce_of(payload: bytes) -> object:
+    try:
+        message = json.loads(payload)
+    except ValueError:
+        return None
+    return message.get("nonce") if isinstance(message, dict) else None
+
+
+def _exit(tail: bytes, nonce: str) -> ExitRecord | None:
+    # The exit frame is the log's last: the one header whose length ends exactly at the end of the file. Output that
+    # happens to look
+    # like one lacks the nonce.
+    for at in range(len(tail) - LOG_HEADER.size, -1, -1):
+        length, kind, _ = LOG_HEADER.unpack_from(tail, at)
+        if kind == EXIT and at + LOG_HEADER.size + length == len(tail):
+            record = parse_exit(tail[at + LOG_HEADER.size :], nonce)
+            if record is not None:
+                return record
+    return None

@@ -1,0 +1,64 @@
+"""Named points at which a test may kill the process (reliability.md 2.0, F1).
+
+A crash can fall between any two steps of a job's life, so each step has a point before its durable fact is written
+and one after it.
+`MAGPIE_CRASH_AT=J6.after` kills this process with SIGKILL when it passes that point (`J6.after:2`: the second time);
+`MAGPIE_FAULT_LOG=FILE` notes each point passed, so that a test can show that its kill found work in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+#: In the order of a job's life: the step, and what is durable after it.
+FAULT_POINTS: dict[str, str] = {
+    "J1.before": "submit: nothing is stored yet",
+    "J1.after": "submit: the job is stored, its id not yet returned",
+    "J2.before": "claim: the job is still queued",
+    "J2.after": "claim: starting, with a new attempt",
+    "J4.before": "the attempt's folder is not there yet",
+    "J4.after": "the attempt's folder and scratch disk are there",
+    "J5.before": "the intent to start the VM is not stored yet",
+    "J5.after": "intent stored, no VM",
+    "J6.after": "the VM runs, its guest boots",
+    "J8.before": "the agent answered, not yet recorded",
+    "J8.after": "VM ready recorded, the script not handed over",
+    "J9.after": "the script runs, not yet recorded",
+    "J7.after": "running recorded",
+    "J10.after": "the exit record was seen, the end not yet recorded",
+    "J11.after": "the final state is stored, the VM still there",
+    "J12.before": "the VM is being destroyed",
+    "J12.after": "the VM has gone, not yet recorded",
+    "J14.before": "gone recorded, its disk and socket still there",
+    "J14.after": "all is cleaned up",
+    "lead.after": "leadership taken, nothing recovered yet",
+    "recover.after": "recovery decided and begun",
+    "close.before": "the engine closes, work handed over to nobody yet",
+    "close.after": "leadership given up",
+}
+
+_LOG = os.environ.get("MAGPIE_FAULT_LOG")
+_point, _, _count = os.environ.get("MAGPIE_CRASH_AT", "").partition(":")
+_left = int(_count or 1)
+
+
+def fault_point(name: str) -> None:
+    """Pass the point `name`; a no-op unless a test armed it."""
+    if not (_LOG or _point):
+        return
+    _pass(name)
+
+
+def _pass(name: str) -> None:
+    global _left
+    if name not in FAULT_POINTS:
+        raise KeyError(name)
+    if _LOG:
+        with Path(_LOG).open("a") as log:
+            log.write(f"{name}\n")
+    if name == _point:
+        _left -= 1
+        if _left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)

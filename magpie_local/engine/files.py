@@ -1,0 +1,49 @@
+"""An attempt's folder: made whole or not at all, and cleaned of what only its VM needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from magpie_local.domain.layout import AttemptFiles, Layout
+
+
+def make_folder(files: AttemptFiles, sockets: Path) -> None:
+    """Make the attempt's folder and the one for control sockets, both 0700; leftovers of a crash are replaced."""
+    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+    files.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if files.folder.exists():
+        shutil.rmtree(files.folder)
+    files.folder.mkdir(mode=0o700)
+    for path in (files.log, files.console):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+    folder = os.open(files.folder.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def remove_leftovers(files: AttemptFiles, control: Path) -> None:
+    """Remove the scratch disk and the control socket; log and console stay with the job."""
+    for path in (files.scratch, control):
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def remove_job(layout: Layout, job_id: str) -> None:
+    """Remove all files of a job; what is gone already is fine."""
+    shutil.rmtree(layout.jobs / job_id, ignore_errors=True)
+
+
+def job_folders(layout: Layout) -> list[str]:
+    """Return the names below jobs/; one that belongs to no job was left by a delete that a crash cut short."""
+    try:
+        return os.listdir(layout.jobs)
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,50 @@
+"""What to do with each attempt that an earlier leader left: the recovery matrix of reliability.md 2.0 as a pure
+function.
+
+It is run whenever a process takes the leadership, and running it twice is the same as running it once.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.vm import Condition
+
+if TYPE_CHECKING:
+    from magpie_local.domain.job import Attempt, JobRecord
+    from magpie_local.engine.evidence import Evidence
+
+
+class Step(Enum):
+    """What becomes of an attempt that was found."""
+
+    #: The end is recorded: destroy the VM if it is there, clean up.
+    CLEAR = auto()
+    #: No VM was ever meant to be: back to the queue.
+    REQUEUE = auto()
+    #: The VM lives: adopt it, and go on where it stands.
+    RESUME = auto()
+    #: The exit record is there, or the VM is not: judge by the evidence.
+    CONCLUDE = auto()
+
+
+_ALIVE = frozenset({Condition.STARTING, Condition.RUNNING, Condition.PAUSED})
+
+
+def decide(job: JobRecord, attempt: Attempt, condition: Condition, evidence: Evidence) -> Step:
+    """Return the step for one attempt.
+
+    Args:
+        job: the job as stored.
+        attempt: its newest attempt.
+        condition: its VM as the hypervisor sees it; GONE where there is none.
+        evidence: what the attempt's files prove.
+    """
+    if job.script_state.is_final:
+        return Step.CLEAR
+    if not attempt.intended:
+        return Step.REQUEUE
+    if evidence.exit is not None or condition not in _ALIVE:
+        return Step.CONCLUDE
+    return Step.RESUME
