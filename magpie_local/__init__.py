@@ -1,5 +1,82 @@
-"""Run Magpie jobs (bash scripts) in real virtual machines on one laptop."""
+"""Run Magpie jobs (bash scripts) in real virtual machines on one laptop: offline, no cloud, no daemon.
+
+    from magpie_local import Magpie
+
+    client = Magpie()
+    job = client.jobs.run_and_wait(name="hello", script="echo hello from $(uname -r)")
+    print(job.status, client.jobs.get_logs(job.id))
+
+Names are imported when first used: `import magpie_local` costs no library.
+"""
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from magpie_local.aio import AsyncMagpie
+    from magpie_local.api.models import Confirmation, Job, LogChunk
+    from magpie_local.client import Magpie
+    from magpie_local.errors import (
+        HostError,
+        InvalidInput,
+        JobActive,
+        JobFailed,
+        JobNotFound,
+        MagpieError,
+        NotFound,
+        StateError,
+        Unsupported,
+        WaitTimeout,
+    )
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "AsyncMagpie": "aio",
+    "Confirmation": "api.models",
+    "HostError": "errors",
+    "InvalidInput": "errors",
+    "Job": "api.models",
+    "JobActive": "errors",
+    "JobFailed": "errors",
+    "JobNotFound": "errors",
+    "LogChunk": "api.models",
+    "Magpie": "client",
+    "MagpieError": "errors",
+    "NotFound": "errors",
+    "StateError": "errors",
+    "Unsupported": "errors",
+    "WaitTimeout": "errors",
+}
+
+__all__ = [
+    "AsyncMagpie",
+    "Confirmation",
+    "HostError",
+    "InvalidInput",
+    "Job",
+    "JobActive",
+    "JobFailed",
+    "JobNotFound",
+    "LogChunk",
+    "Magpie",
+    "MagpieError",
+    "NotFound",
+    "StateError",
+    "Unsupported",
+    "WaitTimeout",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

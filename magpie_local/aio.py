@@ -1,0 +1,152 @@
+"""The asyncio face: the same verbs as `Magpie`, awaited. The engine never runs on the caller's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from typing import TYPE_CHECKING
+
+from magpie_local.api.runtime import Runtime, next_batch
+from magpie_local.api.settings import client_settings
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import AsyncIterator, Mapping
+    from pathlib import Path
+
+    from magpie_local.api.models import Confirmation, Job, LogChunk
+    from magpie_local.config import Settings
+    from magpie_local.domain.job import Event
+
+
+class AsyncMagpie:
+    """A client of the Magpie on this machine; parameters and errors as in `Magpie`."""
+
+    def __init__(
+        self, api_key: str | None = None, base_url: str | None = None, *,
+        state_dir: str | Path | None = None, settings: Settings | None = None, lead: bool = True,
+    ) -> None:  # fmt: skip
+        del api_key, base_url
+        self.settings = client_settings(settings, state_dir)
+        runtime = Runtime.acquire(self.settings, lead=lead)
+        self._release = weakref.finalize(self, runtime.release)
+        self._release.atexit = False  # the runtime ends itself, before finalizers run
+        self.jobs = AsyncJobs(runtime)
+
+    def __repr__(self) -> str:
+        return f"<AsyncMagpie {str(self.settings.home)!r}>"
+
+    async def __aenter__(self) -> AsyncMagpie:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Leave; unfinished jobs go on, in the hands of a keeper. Closing twice is nothing."""
+        await asyncio.to_thread(self._release)
+
+    def leader(self) -> str:
+        """Return who drives the VMs of this state directory: this (process), other or none."""
+        return self.jobs._runtime.role
+
+
+class AsyncJobs:
+    """What one can do with jobs (seed 000)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._verbs = runtime.jobs
+
+    async def create(
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
+        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
+        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
+        image: str = "base", description: str = "", log_limit: int | None = None,
+    ) -> Job:  # fmt: skip
+        """Accept a job and return at once; parameters and errors as in `Jobs.create`."""
+        return await self._runtime.await_call(self._verbs.create(
+            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
+            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
+            timeout=timeout, image=image, description=description, log_limit=log_limit,
+        ))  # fmt: skip
+
+    async def run_and_wait(
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
+        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
+        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
+        image: str = "base", description: str = "", log_limit: int | None = None, poll_interval: float = 5,
+    ) -> Job:  # fmt: skip
+        """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
+        return await self._runtime.await_call(self._verbs.run_and_wait(
+            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
+            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
+            timeout=timeout, image=image, description=description, log_limit=log_limit, poll_interval=poll_interval,
+        ))  # fmt: skip
+
+    async def get(self, job_id: str) -> Job:
+        """Return a job as it is now.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        return await self._runtime.await_call(self._verbs.get(job_id))
+
+    async def get_status(self, job_id: str) -> str:
+        """Return pending, running, completed, failed or stopped."""
+        return (await self.get(job_id)).status
+
+    async def get_logs(self, job_id: str, tail: int | None = None) -> str:
+        """Return the output so far as text (both streams in order), or its last `tail` lines."""
+        return await self._runtime.await_call(self._verbs.text(job_id, tail))
+
+    async def stream_logs(self, job_id: str, *, follow: bool = True) -> AsyncIterator[LogChunk]:
+        """Yield the output: what there is, then what comes, until the script's end. Any number may read at once."""
+        batches = self._verbs.follow(job_id, follow=follow)
+        try:
+            while batch := await self._runtime.await_call(next_batch(batches)):
+                for chunk in batch:
+                    yield chunk
+        finally:
+            await self._runtime.await_call(batches.aclose())
+
+    async def list(
+        self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None
+    ) -> builtins.list[Job]:
+        """Return jobs, newest first.
+
+        Args:
+            limit: how many at most, 1 to 1000.
+            offset: how many to pass over; for deep pages `before` costs less.
+            status: only those of this status.
+            before: only those older than the job of this id.
+        """
+        return await self._runtime.await_call(self._verbs.page(limit, offset, status, before))
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Return the job when it has ended.
+
+        Raises:
+            WaitTimeout: it has not within `timeout` seconds; it goes on.
+        """
+        return await self._runtime.await_call(self._verbs.wait(job_id, timeout))
+
+    async def stop(self, job_id: str) -> Confirmation:
+        """Stop a job (SIGTERM, a grace period, then the VM's end), and return when it has stopped."""
+        return await self._runtime.await_call(self._verbs.stop(job_id))
+
+    async def request_stop(self, job_id: str) -> Confirmation:
+        """Ask for a stop and return at once; the request outlives this process."""
+        return await self._runtime.await_call(self._verbs.request_stop(job_id))
+
+    async def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
+        """Delete a job and its logs.
+
+        Raises:
+            JobActive: it has not ended, and `force` (which stops it first) was not given.
+        """
+        return await self._runtime.await_call(self._verbs.delete(job_id, force=force))
+
+    async def story(self, job_id: str) -> builtins.list[Event]:
+        """Return what happened to a job, oldest first."""
+        return await self._runtime.await_call(self._verbs.story(job_id))

@@ -1,0 +1,205 @@
+"""What one can do with jobs, as coroutines on the engine's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Any
+
+from magpie_local.api.logs import LogService
+from magpie_local.api.models import Confirmation, Job, LogChunk, job_of
+from magpie_local.domain.ids import new_job_id, parse_job_id
+from magpie_local.domain.job import STATUSES, states_of
+from magpie_local.domain.spec import HostLimits, JobSpec, script_bytes
+from magpie_local.engine.faults import fault_point
+from magpie_local.errors import InvalidInput, JobActive, JobNotFound, Unsupported, WaitTimeout
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Mapping
+
+    from magpie_local.domain.ids import JobId
+    from magpie_local.domain.job import Event, JobRecord
+    from magpie_local.engine.engine import Engine
+
+#: A waiter looks by itself this often, should a ring be lost, seconds.
+_LOOK = 0.5
+#: Beyond the grace period, how long stop() waits for the final state, seconds.
+_STOP_PATIENCE = 30.0
+MAX_PAGE = 1000
+
+#: Parameters of seed 000 that this version does not carry out, and what they must be until then.
+_LATER: dict[str, tuple[object, str]] = {
+    "stateful": (False, "workspaces are not in this version"),
+    "workspace_id": (None, "workspaces are not in this version"),
+    "persistent": (False, "persistent VMs are not in this version"),
+    "ipv6_lease": (None, "addresses of VMs are not in this version"),
+}
+
+
+class JobService:
+    """The verbs.
+
+    Args:
+        engine: the engine of this process.
+        log_limit: bytes of log kept of a job that names no limit.
+        stop_grace: seconds between SIGTERM and SIGKILL.
+        summon: called after something was asked for; sees to it that somebody carries it out.
+    """
+
+    def __init__(self, engine: Engine, *, log_limit: int, stop_grace: float, summon: Callable[[], None]) -> None:
+        self._engine = engine
+        self._log_limit = log_limit
+        self._stop_grace = stop_grace
+        self._summon = summon
+        self._logs = LogService(engine)
+
+    async def create(
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, *,
+        env: Mapping[str, str] | None = None, timeout: float | None = None, image: str = "base",
+        description: str = "", log_limit: int | None = None, **later: Any,
+    ) -> Job:  # fmt: skip
+        """Check and accept a job; returns once it is stored."""
+        _refuse_later(later)
+        spec = JobSpec(
+            name=name,
+            script=script_bytes(script),
+            vcpus=vcpus,
+            memory_mb=memory_mb,
+            env={} if env is None else env,
+            timeout=timeout,
+            image=image,
+            log_limit=self._log_limit if log_limit is None else log_limit,
+            description=description,
+        )  # fmt: skip
+        spec.check(host_limits())
+        boot = await self._engine.ports.images.resolve(spec.image)
+        spec.check(host_limits(boot.min_memory_mb))
+        await self._engine.can_accept()
+        fault_point("J1.before")
+        (record,) = await self._engine.ports.jobs.add([(new_job_id(), spec)])
+        fault_point("J1.after")
+        self._asked()
+        return job_of(record)
+
+    async def run_and_wait(self, *args: Any, poll_interval: float = 5, **kwargs: Any) -> Job:
+        """Create a job and wait for its end. Its end is pushed, so `poll_interval` is only checked."""
+        if isinstance(poll_interval, bool) or not isinstance(poll_interval, (int, float)) or poll_interval <= 0:
+            raise InvalidInput("poll_interval", poll_interval, "a positive number of seconds")
+        job = await self.create(*args, **kwargs)
+        return await self.wait(job.id)
+
+    async def get(self, job_id: str) -> Job:
+        """Return a job as it is now."""
+        return job_of(await self._record(parse_job_id(job_id)))
+
+    async def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Return the job once its script's state is final; giving up on waiting never touches the job."""
+        parsed = parse_job_id(job_id)
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    ring = self._engine.bell.listen()
+                    record = await self._record(parsed)
+                    if record.script_state.is_final:
+                        return job_of(record)
+                    await self._engine.bell.wait(ring, _LOOK)
+        except TimeoutError:
+            raise WaitTimeout(f"Job {job_id} has not ended within {timeout} s; it goes on.") from None
+
+    async def page(
+        self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None
+    ) -> list[Job]:
+        """Return jobs, newest first."""
+        _check_whole("limit", limit, 1, MAX_PAGE)
+        _check_whole("offset", offset, 0, 2**53)
+        if status is not None and status not in STATUSES:
+            raise InvalidInput("status", status, f"one of {', '.join(STATUSES)}")
+        states = states_of(status) if status else ()
+        seq = (await self._record(parse_job_id(before))).seq if before is not None else None
+        page = await self._engine.ports.jobs.page(limit=limit, offset=offset, states=states, before=seq)
+        return [job_of(record) for record in page]
+
+    async def text(self, job_id: str, tail: int | None = None) -> str:
+        """Return the output so far, or its last lines."""
+        if tail is not None:
+            _check_whole("tail", tail, 0, 2**53)
+        return await self._logs.text(parse_job_id(job_id), tail)
+
+    def follow(self, job_id: str, *, follow: bool = True) -> AsyncGenerator[list[LogChunk], None]:
+        """Yield the output in batches: history, then live, until the script's end."""
+        return self._logs.follow(parse_job_id(job_id), follow=follow)
+
+    async def stop(self, job_id: str) -> Confirmation:
+        """Ask for a stop and wait until it has taken effect; stopping a final job changes nothing."""
+        parsed = parse_job_id(job_id)
+        if await self._engine.ports.jobs.request_stop(parsed) is None:
+            raise _unknown(parsed)
+        self._asked()
+        job = await self.wait(parsed, self._stop_grace + _STOP_PATIENCE)
+        return Confirmation(id=job.id, status=job.status)
+
+    async def request_stop(self, job_id: str) -> Confirmation:
+        """Leave a durable request to stop, and return at once."""
+        parsed = parse_job_id(job_id)
+        record = await self._engine.ports.jobs.request_stop(parsed)
+        if record is None:
+            raise _unknown(parsed)
+        self._asked()
+        return Confirmation(id=parsed, status=job_of(record).status)
+
+    async def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
+        """Delete a job with its logs; `force` stops it first. Returns when it is gone."""
+        parsed = parse_job_id(job_id)
+        record = await self._record(parsed)
+        if not record.script_state.is_final and not force:
+            raise JobActive(f"Job {parsed} is {job_of(record).status}.")
+        async with asyncio.timeout(self._stop_grace + _STOP_PATIENCE):
+            while True:
+                ring = self._engine.bell.listen()
+                if await self._engine.delete(parsed):
+                    return Confirmation(id=parsed, status="deleted")
+                self._asked()
+                await self._engine.bell.wait(ring, _LOOK)
+
+    async def story(self, job_id: str) -> list[Event]:
+        """Return what happened to a job, oldest first."""
+        parsed = parse_job_id(job_id)
+        await self._record(parsed)
+        return await self._engine.ports.jobs.story(parsed)
+
+    async def _record(self, job_id: JobId) -> JobRecord:
+        record = await self._engine.ports.jobs.get(job_id)
+        if record is None:
+            raise _unknown(job_id)
+        return record
+
+    def _asked(self) -> None:
+        self._engine.bell.ring()
+        self._summon()
+
+
+def host_limits(min_memory_mb: int = 64) -> HostLimits:
+    """Return what one VM may have here: CPUs may be overcommitted up to 16, memory may not."""
+    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
+    memory_mb = page * pages // (1024 * 1024)
+    return HostLimits(vcpus=max(16, os.cpu_count() or 1), memory_mb=memory_mb, min_memory_mb=min_memory_mb)
+
+
+def _refuse_later(given: Mapping[str, object]) -> None:
+    for name, value in given.items():
+        if name == "workspace_size_gb":
+            continue  # means nothing without a workspace
+        if name not in _LATER:
+            raise TypeError(f"create() got an unexpected keyword argument {name!r}")
+        neutral, why = _LATER[name]
+        if value != neutral:
+            raise Unsupported(name, value, why)
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InvalidInput(name, value, f"a whole number from {least} to {most}")
+
+
+def _unknown(job_id: JobId) -> JobNotFound:
+    return JobNotFound(f"There is no job {job_id}.")

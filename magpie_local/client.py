@@ -1,0 +1,185 @@
+"""The blocking face (seed 000), thin: its verbs live in `api` and are shared with `AsyncMagpie`."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from magpie_local.api.runtime import Runtime, next_batch
+from magpie_local.api.settings import client_settings
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from magpie_local.api.models import Confirmation, Job, LogChunk
+    from magpie_local.config import Settings
+    from magpie_local.domain.job import Event
+
+
+class Magpie:
+    """A client of the Magpie on this machine.
+
+    Use it as a context manager, or call close(), or just leave: unfinished jobs always go on.
+
+    Args:
+        api_key: ignored; taken so that cloud code runs unchanged.
+        base_url: ignored, likewise.
+        state_dir: where jobs are kept; otherwise MAGPIE_HOME or the user's state folder.
+        settings: all settings at once (magpie_local.config.load).
+        lead: whether this process may drive VMs; without it, it reads and leaves requests.
+
+    Raises:
+        StateError: the state directory can't be used.
+    """
+
+    def __init__(
+        self, api_key: str | None = None, base_url: str | None = None, *,
+        state_dir: str | Path | None = None, settings: Settings | None = None, lead: bool = True,
+    ) -> None:  # fmt: skip
+        del api_key, base_url
+        self.settings = client_settings(settings, state_dir)
+        runtime = Runtime.acquire(self.settings, lead=lead)
+        self._release = weakref.finalize(self, runtime.release)
+        self._release.atexit = False  # the runtime ends itself, before finalizers run
+        self.jobs = Jobs(runtime)
+
+    def __repr__(self) -> str:
+        return f"<Magpie {str(self.settings.home)!r}>"
+
+    def __enter__(self) -> Magpie:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave; unfinished jobs go on, in the hands of a keeper. Closing twice is nothing."""
+        self._release()
+
+    def leader(self) -> str:
+        """Return who drives the VMs of this state directory: this (process), other or none."""
+        return self.jobs._runtime.role
+
+
+class Jobs:
+    """What one can do with jobs (seed 000)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._verbs = runtime.jobs
+
+    def create(
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
+        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
+        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
+        image: str = "base", description: str = "", log_limit: int | None = None,
+    ) -> Job:  # fmt: skip
+        """Accept a job and return at once; it starts when there is room.
+
+        Args:
+            name: for people; need not be unique.
+            script: run by bash, as root in a VM of its own, byte for byte.
+            vcpus: virtual CPUs.
+            memory_mb: the VM's memory, MiB.
+            stateful: keep /workspace between runs (not in this version).
+            workspace_id: which workspace (not in this version).
+            workspace_size_gb: its size (not in this version).
+            persistent: keep the VM after the script (not in this version).
+            ipv6_lease: an address for the VM (not in this version).
+            env: environment of the script.
+            timeout: seconds that the script may run; None is no limit.
+            image: what the VM boots.
+            description: free text.
+            log_limit: bytes of output kept (head and tail); None takes the setting.
+
+        Raises:
+            InvalidInput: a value is not allowed; nothing was stored or started.
+            ImageNotFound: the image is not built yet.
+            HostError: this machine can't run VMs; says why and how to mend it.
+        """
+        return self._runtime.call(self._verbs.create(
+            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
+            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
+            timeout=timeout, image=image, description=description, log_limit=log_limit,
+        ))  # fmt: skip
+
+    def run_and_wait(
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
+        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
+        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
+        image: str = "base", description: str = "", log_limit: int | None = None, poll_interval: float = 5,
+    ) -> Job:  # fmt: skip
+        """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
+        return self._runtime.call(self._verbs.run_and_wait(
+            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
+            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
+            timeout=timeout, image=image, description=description, log_limit=log_limit, poll_interval=poll_interval,
+        ))  # fmt: skip
+
+    def get(self, job_id: str) -> Job:
+        """Return a job as it is now.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        return self._runtime.call(self._verbs.get(job_id))
+
+    def get_status(self, job_id: str) -> str:
+        """Return pending, running, completed, failed or stopped."""
+        return (self.get(job_id)).status
+
+    def get_logs(self, job_id: str, tail: int | None = None) -> str:
+        """Return the output so far as text (both streams in order), or its last `tail` lines."""
+        return self._runtime.call(self._verbs.text(job_id, tail))
+
+    def stream_logs(self, job_id: str, *, follow: bool = True) -> Iterator[LogChunk]:
+        """Yield the output: what there is, then what comes, until the script's end. Any number may read at once."""
+        batches = self._verbs.follow(job_id, follow=follow)
+        try:
+            while batch := self._runtime.call(next_batch(batches)):
+                yield from batch
+        finally:
+            self._runtime.call(batches.aclose())
+
+    def list(
+        self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None
+    ) -> builtins.list[Job]:
+        """Return jobs, newest first.
+
+        Args:
+            limit: how many at most, 1 to 1000.
+            offset: how many to pass over; for deep pages `before` costs less.
+            status: only those of this status.
+            before: only those older than the job of this id.
+        """
+        return self._runtime.call(self._verbs.page(limit, offset, status, before))
+
+    def wait(self, job_id: str, timeout: float | None = None) -> Job:
+        """Return the job when it has ended.
+
+        Raises:
+            WaitTimeout: it has not within `timeout` seconds; it goes on.
+        """
+        return self._runtime.call(self._verbs.wait(job_id, timeout))
+
+    def stop(self, job_id: str) -> Confirmation:
+        """Stop a job (SIGTERM, a grace period, then the VM's end), and return when it has stopped."""
+        return self._runtime.call(self._verbs.stop(job_id))
+
+    def request_stop(self, job_id: str) -> Confirmation:
+        """Ask for a stop and return at once; the request outlives this process."""
+        return self._runtime.call(self._verbs.request_stop(job_id))
+
+    def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
+        """Delete a job and its logs.
+
+        Raises:
+            JobActive: it has not ended, and `force` (which stops it first) was not given.
+        """
+        return self._runtime.call(self._verbs.delete(job_id, force=force))
+
+    def story(self, job_id: str) -> builtins.list[Event]:
+        """Return what happened to a job, oldest first."""
+        return self._runtime.call(self._verbs.story(job_id))

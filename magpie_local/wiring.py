@@ -1,0 +1,110 @@
+"""The one place that knows which adapter stands behind which port."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magpie_local import config
+from magpie_local.engine.context import Options, Ports
+from magpie_local.engine.engine import Engine
+from magpie_local.guest.channel import AgentGuest
+from magpie_local.ports.clock import SystemClock
+from magpie_local.store.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from magpie_local.config import Settings
+    from magpie_local.domain.layout import Layout
+    from magpie_local.ports.hypervisor import Disks, Hypervisor
+    from magpie_local.ports.images import Images
+    from magpie_local.ports.store import JobStore, LeaderStore
+
+
+@asynccontextmanager
+async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
+    """Yield an engine on the state directory of `settings`, not yet opened; the store is.
+
+    Raises:
+        StateError: the state directory can't be used.
+    """
+    layout = config.layout(settings)
+    clock = SystemClock()
+    async with open_store(layout, clock) as store:
+        ports = _ports(settings, layout, clock, store.state_id, jobs=store.jobs, leader=store.leader)
+        yield Engine(ports, _options(settings))
+
+
+def start_keeper(settings: Settings) -> None:
+    """Start a keeper: the same engine in a process of its own, which ends when nothing is left to drive.
+
+    A session of its own keeps it from a notebook's interrupt and a terminal's end (reliability.md, finding 3).
+    """
+    layout = config.layout(settings)
+    source = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    log = os.open(layout.root / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    try:
+        subprocess.Popen(
+            [sys.executable, "-m", "magpie_local.keeper"],
+            env={**os.environ, **settings.environment(), "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            start_new_session=True,
+        )
+    finally:
+        os.close(log)
+
+
+def _options(settings: Settings) -> Options:
+    return Options(
+        cpus=settings.cpus,
+        memory_mb=settings.memory_mb,
+        boot_timeout=settings.boot_timeout,
+        stop_grace=settings.stop_grace,
+    )
+
+
+def _ports(
+    settings: Settings, layout: Layout, clock: SystemClock, state_id: str, *, jobs: JobStore, leader: LeaderStore
+) -> Ports:
+    hypervisor, disks, images = _machine(settings, layout, state_id)
+    return Ports(
+        layout=layout,
+        state_id=state_id,
+        clock=clock,
+        jobs=jobs,
+        leader=leader,
+        hypervisor=hypervisor,
+        disks=disks,
+        guest=AgentGuest(),
+        images=images,
+    )
+
+
+def _machine(settings: Settings, layout: Layout, state_id: str) -> tuple[Hypervisor, Disks, Images]:
+    """Return what VMs are made of: libvirt, or local processes that stand in for it in tests."""
+    if settings.hypervisor == "fake":
+        from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages
+
+        return FakeHypervisor(layout.hypervisor, state_id), FakeDisks(), FakeImages(layout.hypervisor / "images")
+    from magpie_local.hypervisor.adapter import LibvirtHypervisor
+    from magpie_local.hypervisor.disks import QemuDisks
+    from magpie_local.images.catalogue import ImageCatalogue
+
+    catalogue = ImageCatalogue(settings.images)
+    hypervisor = LibvirtHypervisor(
+        layout.hypervisor,
+        state_id,
+        uri=settings.libvirt_uri,
+        accelerator=settings.accelerator,
+        images=catalogue,
+    )
+    return hypervisor, QemuDisks(), catalogue
