@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
 from typing import Protocol
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -19,3 +23,19 @@ class Clock(Protocol):
     def boot_id(self) -> str:
         """Return the identity of the host's present boot (F17)."""
         ...
+
+
+class SystemClock:
+    """The host's clocks."""
+
+    def now(self) -> float:
+        """Return the wall clock, seconds since the epoch."""
+        return time.time()
+
+    def monotonic(self) -> float:
+        """Return seconds that never go back; meaningless in another process."""
+        return time.monotonic()
+
+    def boot_id(self) -> str:
+        """Return the kernel's random identity of this boot."""
+        return _BOOT_ID.read_text().strip()

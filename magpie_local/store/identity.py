@@ -1,0 +1,35 @@
+"""Which state directory this is: VMs carry the id, so that nobody touches another directory's (F21, F22)."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from magpie_local.store.session import Session
+
+
+def stamp(folder: Path) -> str:
+    """Return what tells this folder from a copy of it: device and inode."""
+    facts = folder.stat()
+    return f"{facts.st_dev}:{facts.st_ino}"
+
+
+def identify(session: Session, folder: Path) -> str:
+    """Return the id of a state directory, a new one where the folder is not the one that the id was made for.
+
+    A copy (`cp -a`) thereby lets go of the original's VMs. So does a folder whose device number changed with a reboot,
+    which no VM survives either; renaming it keeps the id.
+    """
+    present = stamp(folder)
+    if session.value("get_meta", key="folder") != present:
+        session.run("set_meta", key="state_id", value=str(uuid.uuid4()))
+        session.run("set_meta", key="folder", value=present)
+    return read_id(session)
+
+
+def read_id(session: Session) -> str:
+    """Return the id as it stands."""
+    return str(session.value("get_meta", key="state_id"))

@@ -1,0 +1,155 @@
+"""The jobs port on SQLite: what any process may do."""
+
+from __future__ import annotations
+
+import heapq
+import json
+import sqlite3
+from functools import partial
+from itertools import islice
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from magpie_local.domain.job import JobRecord
+from magpie_local.domain.states import EventKind, ScriptState, VmState
+from magpie_local.errors import InvalidInput, JobNotFound
+from magpie_local.store import steps
+from magpie_local.store.rows import as_json, event_record, job_record
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from magpie_local.domain.ids import JobId
+    from magpie_local.domain.job import Event
+    from magpie_local.domain.spec import JobSpec
+    from magpie_local.ports.clock import Clock
+    from magpie_local.store.database import Database
+    from magpie_local.store.session import Session
+
+#: Above every seq, so that "no bound" is one query with the bounded case.
+_NEWEST = 2**63 - 1
+
+#: The fields that a job's row takes from its spec as they are.
+_ASKED = ("name", "description", "vcpus", "memory_mb", "timeout", "image", "log_limit")
+#: The fields that a new job does not have yet.
+_NOT_YET: dict[str, Any] = dict.fromkeys((
+    "started_at", "finished_at", "exit_code", "reason", "message", "accelerator", "waiting",
+    "stop_requested_at", "delete_requested_at",
+))  # fmt: skip
+
+
+class SqliteJobs:
+    """The port JobStore. Use it through `open_store`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def add(self, jobs: Sequence[tuple[JobId, JobSpec]]) -> list[JobRecord]:
+        """Accept checked specs as queued jobs, all or none, in order.
+
+        Raises:
+            InvalidInput: a job of that id exists.
+            StateError: none was accepted.
+        """
+        return await self._database.write(partial(_add, jobs=jobs, now=self._clock.now()))
+
+    async def get(self, job_id: JobId) -> JobRecord | None:
+        """Return one job."""
+        return await self._database.read(partial(steps.find_job, job_id=job_id))
+
+    async def page(
+        self, *, limit: int, offset: int = 0, states: Iterable[ScriptState] = (), before: int | None = None
+    ) -> list[JobRecord]:
+        """Return jobs newest first; of the given states, or of all where none is given."""
+        bound = _NEWEST if before is None else before
+        return await self._database.read(
+            partial(_page, limit=limit, offset=offset, states=frozenset(states), before=bound)
+        )
+
+    async def script(self, job_id: JobId) -> bytes:
+        """Return a job's script.
+
+        Raises:
+            JobNotFound: there is none.
+        """
+        return await self._database.read(partial(_script, job_id=job_id))
+
+    async def story(self, job_id: JobId) -> list[Event]:
+        """Return a job's events, oldest first; none where there is no such job."""
+        return await self._database.read(partial(_story, job_id=job_id))
+
+    async def request_stop(self, job_id: JobId) -> JobRecord | None:
+        """Cancel a waiting job at once, or leave a durable request on an active one."""
+        return await self._database.write(
+            partial(_request_stop, job_id=job_id, now=self._clock.now()), vital=True
+        )  # fmt: skip
+
+    async def delete(self, job_id: JobId) -> bool:
+        """Remove a settled job's rows, or leave a durable request. Returns whether the rows are gone."""
+        return await self._database.write(partial(_delete, job_id=job_id, now=self._clock.now()), vital=True)
+
+    async def counts(self) -> Mapping[ScriptState, int]:
+        """Return how many jobs that are not final there are, by state."""
+        return await self._database.read(_counts)
+
+
+def _add(session: Session, *, jobs: Sequence[tuple[JobId, JobSpec]], now: float) -> list[JobRecord]:
+    return [_accept(session, job_id, spec, now) for job_id, spec in jobs]
+
+
+def _accept(session: Session, job_id: JobId, spec: JobSpec, now: float) -> JobRecord:
+    asked = {name: getattr(spec, name) for name in _ASKED}
+    states: dict[str, Any] = {"script_state": ScriptState.QUEUED, "vm_state": VmState.NONE}
+    try:
+        seq = session.value("add_job", id=job_id, created_at=now, **asked, **states)
+    except sqlite3.IntegrityError:
+        raise InvalidInput("id", job_id, "a job of this id exists already") from None
+    session.run("add_inputs", job=seq, env=as_json(spec.env), script=spec.script)
+    session.run("add_event", job=seq, attempt=0, time=now, kind=EventKind.ACCEPTED, detail="{}")
+    env = MappingProxyType(dict(spec.env))
+    return JobRecord(seq=seq, id=job_id, created_at=now, env=env, attempt=0, **asked, **states, **_NOT_YET)
+
+
+def _page(
+    session: Session, *, limit: int, offset: int, states: frozenset[ScriptState], before: int
+) -> list[JobRecord]:  # fmt: skip
+    if states:
+        # One walk of the index per state, merged lazily. A single query over several states would sort every job that
+        # has one of them, a million as likely as not.
+        walks = [
+            (
+                row["seq"]
+                for row in session.rows("newest_seqs_of_state", state=state, before=before, limit=offset + limit)
+            )
+            for state in states
+        ]
+        seqs = list(islice(heapq.merge(*walks, reverse=True), offset, offset + limit))
+    else:
+        seqs = [row["seq"] for row in session.rows("newest_seqs", before=before, limit=limit, offset=offset)]
+    return [job_record(row) for row in session.rows("jobs_of_seqs", seqs=json.dumps(seqs))]
+
+
+def _script(session: Session, *, job_id: JobId) -> bytes:
+    script = session.value("get_script", id=job_id)
+    if script is None:
+        raise JobNotFound(f"There is no job {job_id}.")
+    return bytes(script)
+
+
+def _story(session: Session, *, job_id: JobId) -> list[Event]:
+    return [event_record(row) for row in session.rows("get_story", id=job_id)]
+
+
+def _request_stop(session: Session, *, job_id: JobId, now: float) -> JobRecord | None:
+    job = steps.find_job(session, job_id)
+    return job and steps.ask_stop(session, job, now=now)
+
+
+def _delete(session: Session, *, job_id: JobId, now: float) -> bool:
+    job = steps.find_job(session, job_id)
+    return job is None or steps.ask_delete(session, job, now=now)
+
+
+def _counts(session: Session) -> dict[ScriptState, int]:
+    return {ScriptState(row["script_state"]): row["jobs"] for row in session.rows("count_unfinished")}

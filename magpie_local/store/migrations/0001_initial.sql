@@ -1,0 +1,94 @@
+-- The first schema. One transaction: a kill at any statement leaves no database or a whole one.
+BEGIN IMMEDIATE;
+
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- What was asked and what became of it. All times: wall clock, seconds since the epoch.
+CREATE TABLE jobs (
+    seq                 INTEGER PRIMARY KEY AUTOINCREMENT,
+    id                  TEXT NOT NULL UNIQUE,
+    name                TEXT NOT NULL,
+    description         TEXT NOT NULL,
+    vcpus               INTEGER NOT NULL,
+    memory_mb           INTEGER NOT NULL,
+    timeout             REAL,
+    image               TEXT NOT NULL,
+    log_limit           INTEGER NOT NULL,
+    script_state        TEXT NOT NULL,
+    vm_state            TEXT NOT NULL,
+    attempt             INTEGER NOT NULL,
+    created_at          REAL NOT NULL,
+    started_at          REAL,
+    finished_at         REAL,
+    exit_code           INTEGER,
+    reason              TEXT,
+    message             TEXT,
+    accelerator         TEXT,
+    waiting             TEXT,
+    stop_requested_at   REAL,
+    delete_requested_at REAL
+) STRICT;
+
+-- What a job brings along: large and never changed, so kept out of the row that each transition rewrites.
+CREATE TABLE inputs (
+    job    INTEGER PRIMARY KEY REFERENCES jobs (seq) ON DELETE CASCADE,
+    env    TEXT NOT NULL,
+    script BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE attempts (
+    job           INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    number        INTEGER NOT NULL,
+    vm_id         TEXT NOT NULL UNIQUE,
+    nonce         TEXT NOT NULL,
+    boot_id       TEXT NOT NULL,
+    claimed_at    REAL NOT NULL,
+    vm_started_at REAL,
+    ready_at      REAL,
+    started_at    REAL,
+    ended_at      REAL,
+    gone_at       REAL,
+    accelerator   TEXT,
+    intended      INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (job, number)
+) STRICT;
+
+-- The story of each job; detail is a JSON object.
+CREATE TABLE events (
+    seq     INTEGER PRIMARY KEY AUTOINCREMENT,
+    job     INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
+    attempt INTEGER NOT NULL,
+    time    REAL NOT NULL,
+    kind    TEXT NOT NULL,
+    detail  TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX jobs_by_state ON jobs (script_state, seq);
+CREATE INDEX events_by_job ON events (job, seq);
+
+-- Small whatever the history holds: only jobs that still need somebody.
+CREATE INDEX jobs_unsettled ON jobs (seq)
+    WHERE script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'stopping');
+CREATE INDEX jobs_requested ON jobs (seq)
+    WHERE delete_requested_at IS NOT NULL OR (stop_requested_at IS NOT NULL AND finished_at IS NULL);
+CREATE INDEX jobs_waiting ON jobs (seq) WHERE waiting IS NOT NULL;
+
+-- JobRecord, column by column.
+CREATE VIEW job_records AS
+    SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, timeout, image, log_limit, script_state, vm_state,
+           attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, waiting,
+           stop_requested_at, delete_requested_at
+    FROM jobs JOIN inputs ON inputs.job = jobs.seq;
+
+-- Attempt, column by column.
+CREATE VIEW attempt_records AS
+    SELECT jobs.id AS job_id, number, vm_id, nonce, boot_id, claimed_at, vm_started_at, ready_at,
+           attempts.started_at, ended_at, gone_at, attempts.accelerator, intended
+    FROM attempts JOIN jobs ON jobs.seq = attempts.job;
+
+PRAGMA application_id = 0x4D475049; -- "MGPI"
+PRAGMA user_version = 1;
+COMMIT;
