@@ -1,0 +1,97 @@
+"""`magpie images`: what VMs boot."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from magpie_local.cli import completion, render
+from magpie_local.cli.session import Session, json_option, pass_session, print_json
+
+if TYPE_CHECKING:
+    from magpie_local.images import ImageCatalogue
+
+image_argument = click.argument("name", shell_complete=completion.image_names)
+
+
+@click.group()
+def images() -> None:
+    """Build, list and remove the images that VMs boot."""
+
+
+@images.command("list", epilog="\b\nExample:\n  magpie images list --json | jq -r '.[].name'\n")
+@json_option
+@pass_session
+def list_images(session: Session, as_json: bool) -> None:
+    """List built images."""
+    found = [image.to_json() for image in _catalogue(session).list()]
+    if as_json:
+        print_json(found)
+    elif found:
+        click.echo(render.images_table(found))
+    else:
+        session.narrate("no images; build one with `magpie images build base`")
+
+
+@images.command(epilog="\b\nExample:\n  magpie images show base --json | jq .version\n")
+@image_argument
+@json_option
+@pass_session
+def show(session: Session, name: str, as_json: bool) -> None:
+    """Print an image's manifest: version, contents, checksums."""
+    image = _catalogue(session).show(name).to_json()
+    if as_json:
+        print_json(image)
+    else:
+        click.echo(render.image_details(image))
+
+
+@images.command(
+    epilog="""\b
+Examples:
+  magpie images build base             nothing to do when it is built already
+  magpie images build base --force
+"""
+)
+@image_argument
+@click.option("--force", is_flag=True, help="Build although nothing changed.")
+@click.option("-q", "--quiet", is_flag=True, help="No narration on stderr.")
+@json_option
+@pass_session
+def build(session: Session, *, name: str, force: bool, quiet: bool, as_json: bool) -> None:
+    """Build an image from its recipe.
+
+    Packages come from the distribution's archive. Prints the image's version; nothing is done when it is built already.
+    """
+    import asyncio
+
+    from magpie_local.images import build as build_image
+
+    def progress(step: str) -> None:
+        if not quiet:
+            session.narrate(step)
+
+    image = asyncio.run(build_image(name, session.settings().images, force=force, progress=progress)).to_json()
+    if as_json:
+        print_json(image)
+    else:
+        click.echo(f"{image['name']} {image['version']}")
+
+
+@images.command(epilog="\b\nExample:\n  magpie images rm base\n")
+@image_argument
+@pass_session
+def rm(session: Session, name: str) -> None:
+    """Delete an image.
+
+    Jobs that run go on; jobs that wait for it fail when they start.
+    """
+    _catalogue(session).remove(name)
+    click.echo(name)
+
+
+def _catalogue(session: Session) -> ImageCatalogue:
+    from magpie_local.images import ImageCatalogue
+
+    return ImageCatalogue(session.settings().images)

@@ -1,0 +1,206 @@
+"""Snapshots as text and as JSON: pure functions, no terminal, no client."""
+
+from __future__ import annotations
+
+import base64
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.sizes import MIB, format_bytes, format_seconds
+from magpie_local.domain.states import ScriptState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from magpie_local import Job, LogChunk
+    from magpie_local.domain.job import Event
+    from magpie_local.domain.need import Need
+
+    Record = dict[str, object]
+
+OURS, TIMEOUT, INTERRUPTED = 255, 124, 130
+#: As many characters of an id as tell jobs apart in a list.
+SHORT = 8
+
+_BY_STATE = {
+    ScriptState.SUCCEEDED: 0,
+    ScriptState.TIMED_OUT: TIMEOUT,
+    ScriptState.STOPPED: INTERRUPTED,
+    ScriptState.CANCELLED: INTERRUPTED,
+}
+
+
+def exit_status(job: Job) -> int | None:
+    """Return the exit code that the command gives for a job: the job's own where it has one; None while it goes on."""
+    if not job.is_final:
+        return None
+    state = ScriptState(job.script_state)
+    if state is ScriptState.FAILED and job.exit_code is not None:
+        return job.exit_code
+    return _BY_STATE.get(state, OURS)
+
+
+def start_line(job: Job) -> str:
+    """Return the line that opens a run."""
+    return f"job {job.id} · {job.name} · {_shape(job)} · image {job.image}"
+
+
+def accelerator_line(job: Job) -> str | None:
+    """Return a warning where the job's VM is emulated."""
+    if job.accelerator != "tcg":
+        return None
+    return "accelerator: emulation, for lack of working hardware virtualization: slower, and no security boundary"
+
+
+def end_line(job: Job) -> str:
+    """Return the line that closes a run."""
+    code = "" if job.exit_code is None else f" · exit code {job.exit_code}"
+    took = "" if job.duration is None else f" · {format_seconds(job.duration)}"
+    why = "".join(f" · {word}" for word in (_state_word(job), job.message or job.reason) if word)
+    return f"job {job.id[:SHORT]} {job.status}{code}{took}{why}"
+
+
+def jobs_table(jobs: Sequence[Job]) -> str:
+    """Return a list of jobs, one a line."""
+    head = ("ID", "NAME", "STATUS", "CPUS", "MEMORY", "CREATED", "TOOK", "EXIT", "")
+    rows = [
+        (
+            job.id[:SHORT],
+            _cut(job.name, 30),
+            job.status,
+            str(job.vcpus),
+            format_bytes(job.memory_mb * MIB),
+            _moment(job.created_at),
+            "-" if job.duration is None else format_seconds(job.duration),
+            "-" if job.exit_code is None else str(job.exit_code),
+            _cut(job.waiting or job.reason or _state_word(job) or "", 60),
+        )
+        for job in jobs
+    ]
+    return table(head, rows)
+
+
+def job_details(job: Job) -> str:
+    """Return everything known of one job, one fact a line."""
+    facts = {
+        "job": job.id,
+        "name": job.name,
+        "description": job.description,
+        "status": f"{job.status} (script {job.script_state}, VM {job.vm_state})",
+        "waits for": job.waiting,
+        "exit code": job.exit_code,
+        "reason": job.reason,
+        "message": job.message,
+        "size": _shape(job),
+        "image": job.image,
+        "timeout": None if job.timeout is None else format_seconds(job.timeout),
+        "environment": ", ".join(job.env),
+        "accelerator": job.accelerator,
+        "attempt": job.attempt,
+        "created": _moment(job.created_at),
+        "started": _moment(job.started_at),
+        "finished": _moment(job.finished_at),
+        "took": None if job.duration is None else format_seconds(job.duration),
+    }
+    return "\n".join(f"{name + ':':<13} {value}" for name, value in facts.items() if value not in (None, "", "-"))
+
+
+def story_table(story: Sequence[Event]) -> str:
+    """Return a job's events, each with its time and the seconds since the one before."""
+    rows = []
+    before = story[0].time if story else 0.0
+    for event in story:
+        clock = datetime.fromtimestamp(event.time).astimezone()
+        stamp = clock.strftime("%H:%M:%S.") + f"{clock.microsecond // 1000:03d}"
+        rows.append((stamp, f"{event.time - before:+.3f} s", str(event)))
+        before = event.time
+    return table(("TIME", "AFTER", "EVENT"), rows)
+
+
+def needs_table(needs: Sequence[Need]) -> str:
+    """Return what the machine needs, each line ok or followed by its cure."""
+    lines = []
+    for need in needs:
+        lines.append(f"{'ok ' if need.ok else 'NO '} {need.name}: {need.detail}")
+        if not need.ok and need.cure:
+            lines.append(f"    cure: {need.cure}")
+    return "\n".join(lines)
+
+
+def images_table(images: Sequence[Record]) -> str:
+    """Return a list of built images."""
+    return table(("NAME", "VERSION"), [(str(image["name"]), str(image["version"])) for image in images])
+
+
+def image_details(image: Record) -> str:
+    """Return an image's manifest, one fact a line; lists only by their length."""
+    facts = {key: f"{len(value)}" if isinstance(value, (list, dict)) else value for key, value in image.items()}
+    return "\n".join(f"{key + ':':<16} {value}" for key, value in facts.items())
+
+
+def settings_table(values: Mapping[str, object], origins: Mapping[str, str] | None) -> str:
+    """Return settings one a line, with their origins where given."""
+    rows = [
+        (name, "-" if value is None else str(value), f"({origins[name]})" if origins else "")
+        for name, value in values.items()
+    ]
+    return table((), rows)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows in columns as wide as their widest cell; no trailing blanks."""
+    lines = [head, *rows] if head else list(rows)
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def job_json(job: Job) -> Record:
+    """Return a job as the one schema of all commands: Job.to_json() and `exit`, the command's exit code for it."""
+    return {**job.to_json(), "exit": exit_status(job)}
+
+
+def event_json(event: Event) -> Record:
+    """Return one event of a story."""
+    return {"time": event.time, "attempt": event.attempt, "kind": str(event.kind), "detail": dict(event.detail)}
+
+
+def log_json(chunk: LogChunk) -> Record:
+    """Return a piece of output; `base64` holds the exact bytes where they are not UTF-8."""
+    record: Record = {"time": chunk.time, "stream": chunk.stream, "text": chunk.text}
+    if chunk.stream == "note":
+        return record
+    try:
+        chunk.data.decode()
+    except UnicodeDecodeError:
+        record["base64"] = base64.b64encode(chunk.data).decode()
+    return record
+
+
+def need_json(need: Need) -> Record:
+    """Return one need of the machine."""
+    return {"name": need.name, "ok": need.ok, "detail": need.detail, "cure": need.cure}
+
+
+def _shape(job: Job) -> str:
+    return f"{job.vcpus} vCPU{'s' if job.vcpus != 1 else ''} · {format_bytes(job.memory_mb * MIB)}"
+
+
+def _state_word(job: Job) -> str | None:
+    """Return what the status alone does not tell: `stopped` may be a timeout, `failed` a loss."""
+    state = ScriptState(job.script_state)
+    words = {
+        ScriptState.TIMED_OUT: "timed out",
+        ScriptState.CANCELLED: "cancelled before it started",
+        ScriptState.LOST: "lost",
+    }
+    return words.get(state)
+
+
+def _moment(moment: datetime | None) -> str:
+    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

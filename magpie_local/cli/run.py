@@ -1,0 +1,221 @@
+"""`magpie run`: hand over a script, show its output, end as it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+import click
+
+from magpie_local.cli import completion, output, render
+from magpie_local.cli.interrupts import Interrupts, Leave
+from magpie_local.cli.quantities import DURATION, MEMORY, SIZE, environment, in_mib
+from magpie_local.cli.session import Session, json_option, pass_session, print_json
+from magpie_local.domain.spec import MAX_NAME, MAX_SCRIPT
+from magpie_local.errors import InvalidInput, MagpieError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Unpack
+
+    from magpie_local import Job, Magpie
+
+_SCRIPT = click.Path(exists=True, dir_okay=False, allow_dash=True)
+_COMMAND = "magpie_local.command"
+_EXAMPLES = """\b
+Examples:
+  magpie run train.sh --vcpus 2 --memory 4GB --timeout 30m
+  magpie run -e TOKEN -e MODE=fast -- python3 -c 'import os; print(os.environ["MODE"])'
+  echo 'uname -a' | magpie run -
+  id=$(magpie run --detach build.sh); magpie logs -f "$id"
+
+\b
+The exit code is the job's own; 124 after its timeout, 130 when it was stopped, 255 when magpie_local
+or this machine failed. Ctrl-C asks the job to stop; a second Ctrl-C leaves it running.
+"""
+
+
+class _Options(TypedDict):
+    """What the command line says of the job."""
+
+    name: str | None
+    vcpus: int
+    memory: int
+    timeout: float | None
+    env: tuple[str, ...]
+    image: str
+    log_limit: int | None
+
+
+class _Wish(TypedDict):
+    """What jobs.create is called with."""
+
+    name: str
+    script: bytes
+    vcpus: int
+    memory_mb: int
+    env: dict[str, str]
+    timeout: float | None
+    image: str
+    log_limit: int | None
+
+
+class _RunCommand(click.Command):
+    """Takes what follows `--` as the command to run: click alone drops the mark."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[_COMMAND] = args[at + 1 :]
+            args = args[:at]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return ["[OPTIONS]", "SCRIPT | - | -- COMMAND [ARG]..."]
+
+
+@click.command(cls=_RunCommand, epilog=_EXAMPLES)
+@click.argument("script", metavar="SCRIPT", required=False, type=_SCRIPT)
+@click.option("--name", help="Name of the job; default: the script's or command's.")
+@click.option("--vcpus", type=int, default=1, show_default=True, help="Virtual CPUs.")
+@click.option("--memory", type=MEMORY, default="512MB", show_default=True, help="Memory, as 4GB; a bare number is MB.")
+@click.option("--timeout", type=DURATION, help="Longest run time of the script, as 90s, 5m, 1h.")
+@click.option("-e", "--env", "env", multiple=True, metavar="KEY[=VALUE]", help="Variable; KEY alone passes ours on.")
+@click.option(
+    "--image", default="base", show_default=True, shell_complete=completion.image_names, help="Image to boot."
+)
+@click.option("--log-limit", type=SIZE, help="Most output kept, as 64MB; default from the settings.")
+@click.option("-d", "--detach", is_flag=True, help="Print the id and return once the job is accepted.")
+@click.option("-q", "--quiet", is_flag=True, help="No narration on stderr.")
+@json_option
+@click.pass_context
+@pass_session
+def run(
+    session: Session,
+    context: click.Context,
+    /,
+    *,
+    script: str | None,
+    detach: bool,
+    quiet: bool,
+    as_json: bool,
+    **options: Unpack[_Options],
+) -> None:
+    """Run a bash script, or one command, in a fresh virtual machine."""
+    name, content = _content(script, context.meta.get(_COMMAND))
+    wish = _wish(name, content, options)
+    with session.client(lead=True) as client:
+        if detach:
+            job = client.jobs.create(**wish)
+            print_json(render.job_json(job)) if as_json else click.echo(job.id)
+            return
+        code = _Foreground(session, client, quiet=quiet, as_json=as_json).run(wish)
+    context.exit(code)
+
+
+class _Foreground:
+    """A job whose output is shown until it ends, or until the user leaves."""
+
+    def __init__(self, session: Session, client: Magpie, *, quiet: bool, as_json: bool) -> None:
+        self._session = session
+        self._client = client
+        self._quiet = quiet
+        self._as_json = as_json
+        self._id: str | None = None
+
+    def run(self, wish: _Wish) -> int:
+        """Create the job, show it, and return the exit code."""
+        try:
+            with Interrupts(self._ask_stop) as signals:
+                job = self._client.jobs.create(**wish)
+                self._id = job.id
+                self._narrate(render.start_line(job))
+                if signals.asked:
+                    self._ask_stop()  # Ctrl-C came before there was an id to stop
+                return self._show(job.id)
+        except (Leave, BrokenPipeError) as gone:
+            with suppress(OSError):
+                self._say_goodbye()
+            if isinstance(gone, Leave):
+                return gone.exit_code
+            raise
+
+    def _show(self, job_id: str) -> int:
+        warned = False
+        for chunk in self._client.jobs.stream_logs(job_id):
+            if not warned:
+                warned = True
+                self._warn(self._client.jobs.get(job_id))
+            output.write_json(chunk) if self._as_json else output.write(chunk)
+        job = self._client.jobs.wait(job_id)
+        if not warned:
+            self._warn(job)
+        if self._as_json:
+            click.echo(json.dumps(render.job_json(job)))
+        self._narrate(render.end_line(job))
+        code = render.exit_status(job)
+        return render.OURS if code is None else code
+
+    def _warn(self, job: Job) -> None:
+        if line := render.accelerator_line(job):
+            self._narrate(line)
+
+    def _ask_stop(self) -> None:
+        # We are inside a signal handler: the client may hold locks of this very thread.
+        if self._id is not None:
+            threading.Thread(target=self._stop, args=(self._id,), daemon=True).start()
+
+    def _stop(self, job_id: str) -> None:
+        self._narrate(f"stopping job {job_id[: render.SHORT]}; Ctrl-C again leaves it running")
+        try:
+            self._client.jobs.request_stop(job_id)
+        except MagpieError as error:
+            self._session.complain(error)
+
+    def _say_goodbye(self) -> None:
+        if self._id is None:
+            return
+        short = self._id[: render.SHORT]
+        self._narrate(f"job {self._id} goes on: `magpie logs -f {short}` shows it, `magpie stop {short}` ends it")
+
+    def _narrate(self, text: str) -> None:
+        if not self._quiet:
+            self._session.narrate(text)
+
+
+def _content(script: str | None, command: Sequence[str] | None) -> tuple[str, bytes]:
+    """Return a default name and the script's bytes."""
+    if command is not None and script is not None:
+        raise click.UsageError("Give either a script or `-- COMMAND`, not both.")
+    if command:
+        return os.path.basename(command[0]) or "command", os.fsencode(shlex.join(command)) + b"\n"
+    if script is None:
+        raise click.UsageError("Give a script file, `-` for standard input, or `-- COMMAND`.")
+    # One byte more than is allowed is enough to be refused.
+    if script == "-":
+        return "stdin", sys.stdin.buffer.read(MAX_SCRIPT + 1)
+    try:
+        with Path(script).open("rb") as file:
+            return Path(script).name, file.read(MAX_SCRIPT + 1)
+    except OSError as error:
+        raise InvalidInput("SCRIPT", script, f"it can't be read: {error.strerror}") from None
+
+
+def _wish(name: str, content: bytes, options: _Options) -> _Wish:
+    printable = "".join(letter if letter.isprintable() else "?" for letter in name)[:MAX_NAME]
+    return _Wish(
+        name=printable if options["name"] is None else options["name"],
+        script=content,
+        vcpus=options["vcpus"],
+        memory_mb=in_mib(options["memory"]),
+        env=environment(options["env"]),
+        timeout=options["timeout"],
+        image=options["image"],
+        log_limit=options["log_limit"],
+    )
