@@ -1,0 +1,15 @@
+"""The guest agent: takes one order, runs its script, relays the output, reports how it ended.
+
+Plain standard library, few imports, one thread: every import costs start time in an emulated guest. Keep this file
+free of imports.
+
+    main      where it runs (guest or host process), and the last resort when it fails
+    machine   that place: its ports, its privileges, how it ends
+    loop      epoll and timers
+    control   the control port: messages in and out, clients that come and go
+    orders    what was told: one handler per op
+    script    the one script: start, limits, end
+    log       the log port: frames and their cap
+"""
+
+from __future__ import annotations

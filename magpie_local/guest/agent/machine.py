@@ -1,0 +1,139 @@
+"""Where the agent runs: a guest, or a process of the host that stands in for one (tests)."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from magpie_local.guest.agent.control import SocketControl, VirtioControl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from magpie_local.guest.agent.control import Control
+    from magpie_local.guest.agent.loop import Loop
+
+CONTROL_PORT, LOG_PORT = "org.magpie.control", "org.magpie.log"
+_PORTS = "/sys/class/virtio-ports"
+#: Seconds within which the kernel must have found the ports.
+_PORTS_PATIENCE = 30.0
+_BASE_ENV = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "SHELL": "/bin/bash",
+    "USER": "root",
+    "LOGNAME": "root",
+    "LANG": "C.UTF-8",
+    "TERM": "dumb",
+}
+
+
+class Machine:
+    """What the agent asks of the place where it runs.
+
+    `home` is the script's working directory and HOME, `script` the path where its text is kept.
+    """
+
+    def __init__(self, home: str, script: str) -> None:
+        self.home = home
+        self.script = script
+        self.env = {**_BASE_ENV, "HOME": home}
+
+    def control(self, loop: Loop) -> Control:
+        """Open the control port."""
+        raise NotImplementedError
+
+    def log(self) -> int:
+        """Open the log port."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Take the privileges that the agent needs."""
+
+    def end(self, code: int) -> NoReturn:
+        """End this place and everything in it; `code` tells whether the agent failed."""
+        raise NotImplementedError
+
+
+class GuestMachine(Machine):
+    """A virtual machine with two virtio-serial ports."""
+
+    def __init__(self) -> None:
+        super().__init__("/root", "/run/magpie/script")
+
+    def prepare(self) -> None:
+        """Run before everything else in the guest.
+
+        As a real-time process on the only CPU it is awake at once at each write of the script: that keeps stdout and
+        stderr in order, and the agent alive under a fork bomb. Children start as ordinary processes again.
+        """
+        os.makedirs("/run/magpie", 0o700, exist_ok=True)
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+        _write("/proc/self/oom_score_adj", b"-1000")
+
+    def control(self, loop: Loop) -> Control:
+        """Open the control port, which must never block."""
+        return VirtioControl(loop, os.open(_port(CONTROL_PORT), os.O_RDWR | os.O_NONBLOCK))
+
+    def log(self) -> int:
+        """Open the log port, which may block."""
+        return os.open(_port(LOG_PORT), os.O_WRONLY)
+
+    def end(self, code: int) -> NoReturn:
+        """Power off, at once and from whatever state the guest is in."""
+        os.sync()
+        _write("/proc/sysrq-trigger", b"o")
+        while True:
+            time.sleep(60)
+
+
+class HostProcess(Machine):
+    """A process of the host: a listening socket and a file are its ports. Who started it cleans up after it."""
+
+    def __init__(self, control: str, log: str, home: str) -> None:
+        super().__init__(home, log + ".script")
+        self._control = control
+        self._log = log
+
+    def control(self, loop: Loop) -> Control:
+        """Listen at the path, or take over the listening socket of `fd:N`."""
+        import socket  # a guest does without it
+
+        if self._control.startswith("fd:"):
+            return SocketControl(loop, socket.socket(fileno=int(self._control[3:])))
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        listener.bind(self._control)
+        os.umask(before)
+        listener.listen()
+        return SocketControl(loop, listener)
+
+    def log(self) -> int:
+        """Open the file at its end."""
+        return os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def end(self, code: int) -> NoReturn:
+        """Exit."""
+        sys.exit(code)
+
+
+def _port(name: str) -> str:
+    """Return the device of the virtio-serial port called `name`, as soon as the kernel has it."""
+    give_up = time.monotonic() + _PORTS_PATIENCE
+    while time.monotonic() < give_up:
+        for entry in os.listdir(_PORTS) if os.path.isdir(_PORTS) else ():
+            if _read(f"{_PORTS}/{entry}/name").strip() == name.encode():
+                return f"/dev/{entry}"
+        time.sleep(0.01)
+    raise FileNotFoundError(f"no virtio-serial port is called {name}")
+
+
+def _read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _write(path: str, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)

@@ -1,0 +1,57 @@
+"""Run the agent.
+
+In a guest without arguments; as a process of the host with `--control SOCKET --log FILE --home FOLDER`, where SOCKET
+is a path to listen at, or `fd:N` for a socket that listens already.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from magpie_local.domain import frames
+from magpie_local.guest.agent.log import Log
+from magpie_local.guest.agent.loop import Loop
+from magpie_local.guest.agent.machine import GuestMachine, HostProcess
+from magpie_local.guest.agent.orders import Agent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from magpie_local.guest.agent.machine import Machine
+
+
+def main() -> NoReturn:
+    """Serve one order, then end the machine."""
+    given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
+    serve(HostProcess(given["--control"], given["--log"], given["--home"]) if given else GuestMachine())
+
+
+def serve(machine: Machine) -> NoReturn:
+    """Serve one order on `machine`, then end it; also when the agent itself fails."""
+    log = None
+    code = 1
+    try:
+        machine.prepare()
+        log = Log(machine.log())
+        loop = Loop()
+        Agent(loop, machine.control(loop), log, machine)
+        loop.run()
+        code = 0
+    except BaseException:  # nobody else is there to tell, and a guest without its agent must not stay
+        _tell(log)
+    finally:
+        machine.end(code)
+
+
+def _tell(log: Log | None) -> None:
+    import traceback  # only now: it costs start time
+
+    text = traceback.format_exc()
+    print(text, file=sys.stderr, flush=True)
+    if log is not None:
+        log.mark(frames.NOTE, f"the agent failed:\n{text}".encode())
+
+
+if __name__ == "__main__":
+    main()

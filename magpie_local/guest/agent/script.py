@@ -1,0 +1,218 @@
+"""The one script of an agent's life: its start, its limits and its end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import time
+
+from magpie_local.domain import frames
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from magpie_local.guest.agent.log import Log
+    from magpie_local.guest.agent.loop import Loop, Timer
+    from magpie_local.guest.agent.orders import RunOrder
+
+BASH = "/bin/bash"
+#: Seconds between SIGTERM and SIGKILL when the script's time is over.
+TIMEOUT_GRACE = 1.0
+#: What one pipe holds: a script that writes in bursts need not wait for the agent at each line.
+PIPE_SIZE = 1024 * 1024
+
+#: Python ignores the first two, whoever started us may ignore the others; an ignored signal survives execve.
+_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+
+
+class Script:
+    """A running `bash FILE`, in its own session and process group."""
+
+    def __init__(self, loop: Loop, log: Log, order: RunOrder, ended: Callable[[], None]) -> None:
+        self._loop = loop
+        self._log = log
+        self._order = order
+        self._ended = ended
+        self._pipes: dict[int, int] = {}
+        self._pid = 0
+        self._pidfd = -1
+        self._deadline: Timer | None = None
+        self._kill: Timer | None = None
+        self._timed_out = self._stopped = False
+        self._started_at = 0.0
+
+    def start(self, env: Mapping[str, str], folder: str) -> None:
+        """Start it in `folder` with exactly `env`.
+
+        The STARTED frame comes first: from then on nobody may start this attempt again, whatever happens.
+        """
+        order = self._order
+        self._log.limit(order.log_limit)
+        self._log.mark(frames.STARTED, _json({"attempt": order.attempt, "nonce": order.nonce}))
+        out, err = os.pipe(), os.pipe()
+        self._started_at = time.time()
+        self._pid = os.fork()
+        if self._pid == 0:
+            _become(order.path, env, folder, out[1], err[1])
+        for kind, (read_end, write_end) in ((frames.STDOUT, out), (frames.STDERR, err)):
+            os.close(write_end)
+            self._attach(kind, read_end)
+        self._pidfd = os.pidfd_open(self._pid)
+        self._loop.watch(self._pidfd, self._look)
+        if order.timeout is not None:
+            self._deadline = self._loop.after(order.timeout, self._time_is_over)
+
+    def stop(self, grace: float) -> None:
+        """Send SIGTERM, and SIGKILL after `grace` seconds; nothing when it has exited by itself."""
+        if self._kill is not None:
+            self._kill.due = min(self._kill.due, time.monotonic() + grace)
+        elif not self._look():
+            self._stopped = True
+            self._terminate(grace)
+
+    def _time_is_over(self) -> None:
+        if self._kill is None and not self._look():
+            self._timed_out = True
+            self._terminate(TIMEOUT_GRACE)
+
+    def _terminate(self, grace: float) -> None:
+        self._kill = self._loop.after(grace, lambda: self._signal(signal.SIGKILL))
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)  # a stopped process would get the SIGTERM only when continued
+
+    def _signal(self, number: int) -> None:
+        # The child makes its own group first of all; until then there is only the process.
+        try:
+            os.killpg(self._pid, number)
+        except ProcessLookupError:
+            os.kill(self._pid, number)
+
+    def _attach(self, kind: int, fd: int) -> None:
+        os.set_blocking(fd, False)
+        _enlarge(fd)
+        self._pipes[fd] = kind
+        self._loop.watch(fd, lambda: self._relay(fd))
+
+    def _relay(self, fd: int) -> int:
+        """Move one read's worth into the log; return its size, 0 where there was nothing."""
+        try:
+            count = self._log.relay(self._pipes[fd], fd)
+        except BlockingIOError:
+            return 0
+        if count == 0:
+            self._detach(fd)
+        return count
+
+    def _detach(self, fd: int) -> None:
+        self._loop.unwatch(fd)
+        os.close(fd)
+        del self._pipes[fd]
+
+    def _look(self) -> bool:
+        """Return whether bash has exited; if so, finish the job.
+
+        It stays a zombie until all is done: so its number means nobody else while its group and session are killed.
+        """
+        end = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if end is None:
+            return False
+        ended_at = time.time()
+        self._loop.cancel(self._deadline)
+        self._loop.cancel(self._kill)
+        self._loop.unwatch(self._pidfd)
+        os.close(self._pidfd)
+        self._signal(signal.SIGKILL)
+        self._drain()
+        self._log.flush()
+        self._log.mark(frames.EXIT, _json(self._record(end, ended_at)))
+        self._ended()
+        _kill_session(self._pid)
+        os.waitpid(self._pid, 0)
+        return True
+
+    def _record(self, end: os.waitid_result, ended_at: float) -> dict[str, object]:
+        number = None if end.si_code == os.CLD_EXITED else end.si_status
+        return {
+            "nonce": self._order.nonce,
+            "code": end.si_status if number is None else 128 + number,
+            "signal": number,
+            "timed_out": self._timed_out,
+            "stopped": self._stopped,
+            "started_at": self._started_at,
+            "ended_at": ended_at,
+        }
+
+    def _drain(self) -> None:
+        """Relay what is in the pipes now, and close them.
+
+        No more than a pipe holds: a background process in a session of its own may write for ever.
+        """
+        for fd in list(self._pipes):
+            left = PIPE_SIZE
+            while left > 0 and (count := self._relay(fd)):
+                left -= count
+            if fd in self._pipes:
+                self._detach(fd)
+
+
+def _kill_session(session: int) -> None:
+    """Kill every process of a session: background jobs have process groups of their own."""
+    for _ in range(10):  # a fork bomb may need several rounds
+        members = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _session(pid) == session]
+        if not members:
+            return
+        for pid in members:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+def _session(pid: int) -> int | None:
+    try:
+        return os.getsid(pid)
+    except ProcessLookupError:
+        return None
+
+
+def _become(path: str, env: Mapping[str, str], folder: str, out: int, err: int) -> None:
+    """Turn the forked child into bash; never returns."""
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        _ordinary_oom_score()
+        os.umask(0o022)
+        os.chdir(folder)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        os.execve(BASH, [BASH, path], env)
+    except BaseException as error:  # whatever it was, this process must not go on as a second agent
+        os.write(2, f"magpie: can't start {BASH}: {error}\n".encode())
+    finally:
+        os._exit(126)
+
+
+def _enlarge(fd: int) -> None:
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
+    except OSError:
+        return  # not root, and over the user's share of pipe memory: the usual 64 KiB work as well
+
+
+def _ordinary_oom_score() -> None:
+    """Undo the agent's own protection against the kernel's memory killer."""
+    try:
+        os.write(os.open("/proc/self/oom_score_adj", os.O_WRONLY), b"0")
+    except OSError:
+        return  # never below zero, and no right to lower it
+
+
+def _json(value: dict[str, object]) -> bytes:
+    return json.dumps(value).encode()

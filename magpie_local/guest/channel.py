@@ -1,0 +1,196 @@
+"""The host's side of the agent's control port."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import zlib
+from typing import TYPE_CHECKING, cast
+
+from magpie_local.domain import frames
+from magpie_local.errors import GuestLost, HostError
+from magpie_local.ports.guest import GuestState
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from magpie_local.ports.guest import Order
+
+#: Seconds after which an unanswered hello is said again: the agent forgets what it could not make sense of.
+_HELLO_AGAIN = 5.0
+#: Most bytes of one message of the guest, which is not trusted.
+_MAX_MESSAGE = 64 * 1024
+
+
+class AgentGuest:
+    """Opens channels to agents (the Guest port)."""
+
+    async def connect(self, control: Path) -> AgentSession:
+        """Connect to the control port's socket.
+
+        Raises:
+            GuestLost: nothing listens there.
+        """
+        try:
+            reader, writer = await asyncio.open_unix_connection(control)
+        except OSError as error:
+            raise GuestLost(f"No VM listens at {control}: {error.strerror or error}.") from error
+        return AgentSession(reader, writer)
+
+
+class AgentSession:
+    """An open channel to one agent (the GuestSession port).
+
+    One task reads; callers wait for its findings, and learn from it when the channel broke.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._sending = asyncio.Lock()
+        self._hellos = 0
+        #: Callers that wait, by what they wait for.
+        self._waiting: dict[str, asyncio.Future[GuestState | None]] = {}
+        self._lost: GuestLost | None = None
+        self._has_exited = False
+        #: Set when the script has exited, or the channel is lost.
+        self._over = asyncio.Event()
+        self._listener = asyncio.create_task(self._listen(), name="guest channel")
+
+    async def hello(self) -> GuestState:
+        """Return the agent's state; waits until it answers (it does once booted).
+
+        Raises:
+            GuestLost: the channel broke.
+        """
+        while True:
+            self._hellos += 1
+            waiting = f"state {self._hellos}"
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HELLO_AGAIN):
+                    return cast(GuestState, await self._ask(waiting, {"op": "hello", "id": self._hellos}))
+
+    async def run(self, order: Order) -> None:
+        """Hand over the order; returns when the script has been started.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused.
+        """
+        message: dict[str, object] = {
+            "op": "run",
+            "attempt": order.attempt_id,
+            "nonce": order.nonce,
+            "timeout": order.timeout,
+            "env": dict(order.env),
+            "log_limit": order.log_limit,
+            "script_size": len(order.script),
+            "script_crc": zlib.crc32(order.script),
+        }
+        await self._ask("started", message, order.script)
+
+    async def stop(self, grace: float) -> None:
+        """Have the agent send SIGTERM to the script's process group, and SIGKILL after `grace` seconds."""
+        await self._send({"op": "stop", "grace": grace})
+
+    async def exited(self) -> None:
+        """Return when the exit record is in the log.
+
+        A hypervisor's own buffers may deliver the record some moments after this word of it.
+
+        Raises:
+            GuestLost: the channel broke.
+        """
+        await self._over.wait()
+        if not self._has_exited:
+            self._check()
+
+    async def close(self) -> None:
+        """Leave the channel. The guest goes on, but one whose script has exited is told that nothing more will come."""
+        if not self._listener.done() and self._has_exited and not self._sending.locked():
+            self._writer.write(frames.message_frame({"op": "bye"}))
+        self._listener.cancel()
+        self._lose("it was closed")
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(1.0):  # a guest that does not read must not hold us
+                await self._writer.wait_closed()
+        self._writer.transport.abort()
+
+    async def _ask(self, waiting: str, message: dict[str, object], blob: bytes = b"") -> GuestState | None:
+        answer: asyncio.Future[GuestState | None] = asyncio.get_running_loop().create_future()
+        self._waiting[waiting] = answer
+        try:
+            await self._send(message, blob)
+            return await answer
+        finally:
+            del self._waiting[waiting]
+            if answer.done() and not answer.cancelled():
+                answer.exception()  # looked at, also where sending failed first
+
+    async def _send(self, message: dict[str, object], blob: bytes = b"") -> None:
+        async with self._sending:
+            self._check()
+            whole = False
+            try:
+                self._writer.write(frames.message_frame(message))
+                for frame in frames.blob_frames(blob):
+                    self._writer.write(frame)
+                    await self._writer.drain()
+                whole = True
+                await self._writer.drain()
+            except OSError as error:
+                self._lose(str(error))
+                self._check()
+            finally:
+                if not whole:  # cancelled within: the agent forgets a half order when its sender leaves
+                    self._writer.transport.abort()
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise GuestLost(self._lost.message)
+
+    async def _listen(self) -> None:
+        reader = frames.ControlReader(_MAX_MESSAGE)
+        try:
+            while data := await self._reader.read(64 * 1024):
+                for item in reader.feed(data):
+                    if isinstance(item, dict):
+                        self._heard(item)
+            self._lose("the VM closed it")
+        except (OSError, frames.FrameError) as error:
+            self._lose(str(error))
+
+    def _heard(self, message: dict[str, object]) -> None:
+        match message:
+            case {"op": "state", "state": "idle" | "running" | "exited" as state, "attempt": str() | None as attempt}:
+                self._has_exited |= state == "exited"
+                self._answer(f"state {message.get('id')}", GuestState(state=state, attempt_id=attempt))
+            case {"op": "started"}:
+                self._answer("started", None)
+            case {"op": "exited"}:
+                self._has_exited = True
+            case {"op": "refused", "message": str() as reason}:
+                self._refused(reason)
+            case _:
+                raise frames.FrameError(f"the agent said {str(message)[:200]}")
+        if self._has_exited:
+            self._over.set()
+
+    def _answer(self, waiting: str, value: GuestState | None) -> None:
+        answer = self._waiting.get(waiting)
+        if answer is not None and not answer.done():
+            answer.set_result(value)
+
+    def _refused(self, reason: str) -> None:
+        answer = self._waiting.get("started")
+        if answer is not None and not answer.done():
+            answer.set_exception(HostError(f"The guest's agent refused: {reason[:500]}.", hint=""))
+
+    def _lose(self, reason: str) -> None:
+        if self._lost is None:
+            self._lost = GuestLost(f"The channel to the guest's agent broke: {reason}.")
+        for answer in self._waiting.values():
+            if not answer.done():
+                answer.set_exception(GuestLost(self._lost.message))
+        self._over.set()

@@ -1,0 +1,63 @@
+"""Processes and their descendants, by /proc; only ever ones whose number and start time are known."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+
+def start_time(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where there is none (or only its zombie)."""
+    fields = _stat(pid)
+    return None if fields is None or fields[0] in "ZX" else int(fields[19])
+
+
+def is_stopped(pid: int) -> bool:
+    """Return whether a process is stopped by a signal."""
+    fields = _stat(pid)
+    return fields is not None and fields[0] == "T"
+
+
+def descendants(root: int) -> list[int]:
+    """Return the living descendants of a process."""
+    children: dict[int, list[int]] = {}
+    for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
+        fields = _stat(pid)
+        if fields is not None:
+            children.setdefault(int(fields[1]), []).append(pid)
+    found: list[int] = []
+    front = [root]
+    while front:
+        front = [child for parent in front for child in children.get(parent, ())]
+        found += front
+    return [pid for pid in found if start_time(pid) is not None]
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    """Send a signal to each process that is still there."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def kill_descendants(root: int) -> None:
+    """Kill all descendants of a process that adopts its orphans, until there are none.
+
+    They are stopped first, so that none forks while the others are killed.
+    """
+    while alive := descendants(root):
+        send(alive, signal.SIGSTOP)
+        send(descendants(root), signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the third (the state) on; the second may hold anything."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
