@@ -340,10 +340,11 @@ class AttemptRun:
         fault_point("J12.before")
         await self._destroy()
         fault_point("J12.after")
+        # Cleaned up before the end is recorded: what is recorded as gone is never looked at again.
+        await asyncio.to_thread(remove_leftovers, self._files, self._control)
+        fault_point("J14.before")
         if self.job.vm_state is VmState.STOPPING:
             await self._record(EventKind.VM_GONE)
-        fault_point("J14.before")
-        await asyncio.to_thread(remove_leftovers, self._files, self._control)
         fault_point("J14.after")
         self._changed()
 

@@ -1,0 +1,123 @@
+"""A state directory, processes that are killed on it, and the invariants that must hold (reliability.md 2.0)."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+CHILD = Path(__file__).with_name("child.py")
+FINAL = {"succeeded", "failed", "timed_out", "stopped", "cancelled", "lost"}
+
+
+@dataclass
+class Rig:
+    """One state directory and what was done to it."""
+
+    home: Path
+    tokens: Path
+    env: dict[str, str]
+    accepted: list[str] = field(default_factory=list)
+
+    @classmethod
+    def at(cls, folder: Path, **env: str) -> Rig:
+        """Make one below `folder`, on the fake hypervisor unless `env` says otherwise; no keeper: dead means dead."""
+        tokens = folder / "tokens"
+        tokens.mkdir()
+        home = folder / "state"
+        settings = {"MAGPIE_HOME": str(home), "MAGPIE_HYPERVISOR": "fake", "MAGPIE_KEEPER": "false", **env}
+        settings["MAGPIE_FAULT_LOG"] = str(folder / "points")
+        return cls(home=home, tokens=tokens, env={**os.environ, **settings})
+
+    def start(self, *arguments: str, crash_at: str = "") -> subprocess.Popen[str]:
+        """Start a child process that shares nothing with this one but the state directory."""
+        return subprocess.Popen(
+            [sys.executable, str(CHILD), *arguments],
+            env={**self.env, "MAGPIE_CRASH_AT": crash_at},
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def submit(self, count: int = 1, style: str = "plain", *, crash_at: str = "") -> int:
+        """Run a child that submits and waits; return its exit status (-9: killed)."""
+        child = self.start("submit", str(count), style, str(self.tokens), crash_at=crash_at)
+        return self.finish(child)
+
+    def finish(self, child: subprocess.Popen[str], limit: float = 300) -> int:
+        """Wait for a child, and note which ids it has seen."""
+        out, _ = child.communicate(timeout=limit)
+        self.accepted += [line.split()[1] for line in out.splitlines() if line.startswith("accepted ")]
+        return child.returncode
+
+    def recover(self, *, crash_at: str = "") -> int:
+        """Run a child that drives what is left until nothing is."""
+        return self.finish(self.start("recover", crash_at=crash_at))
+
+    def points(self) -> list[str]:
+        """Return the fault points passed so far, in order."""
+        log = Path(self.env["MAGPIE_FAULT_LOG"])
+        return log.read_text().split() if log.exists() else []
+
+    def jobs(self) -> dict[str, sqlite3.Row]:
+        """Return the job rows, read without any code of ours."""
+        with closing(sqlite3.connect(self.home / "magpie.db")) as db:
+            db.row_factory = sqlite3.Row
+            return {row["id"]: row for row in db.execute("SELECT * FROM jobs")}
+
+    def check(self) -> None:
+        """Assert the invariants on a state directory that has come to rest."""
+        jobs = self.jobs()
+        assert set(self.accepted) <= set(jobs), "I1: an accepted job is lost"
+        for job in jobs.values():
+            assert job["script_state"] in FINAL, f"I2: {job['id']} never ended"
+            assert job["vm_state"] in ("none", "gone"), f"I6: {job['id']} still has a VM"
+            self._check_story(job["seq"])
+            self._check_log(job)
+        assert not self._leftovers(), f"I6: left behind: {self._leftovers()}"
+        self._check_database()
+
+    def _check_story(self, seq: int) -> None:
+        with closing(sqlite3.connect(self.home / "magpie.db")) as db:
+            kinds = [kind for (kind,) in db.execute("SELECT kind FROM events WHERE job = ? ORDER BY seq", (seq,))]
+        ends = [kind for kind in kinds if kind in ("exited", "failed", "timed_out", "stopped", "cancelled", "lost")]
+        assert len(ends) == 1, f"I2: {len(ends)} ends in {kinds}"
+        assert kinds.count("started") <= 1, f"I3: started twice in {kinds}"
+
+    def _check_log(self, job: sqlite3.Row) -> None:
+        if job["script_state"] == "succeeded":
+            log = self.home / "jobs" / job["id"] / str(job["attempt"]) / "log"
+            assert b"the last line\n" in log.read_bytes(), "I9: the log of a succeeded job lacks its end"
+        assert job["exit_code"] != 99, "I3: the script was started twice"
+
+    def _leftovers(self) -> list[str]:
+        run = self.home / "run" if (self.home / "run").is_dir() else self._far_run()
+        sockets = [str(path) for path in (run / "c").glob("*")]
+        disks = [str(path) for path in (self.home / "jobs").glob("*/*/scratch.qcow2")]
+        return sockets + disks + self._processes()
+
+    def _far_run(self) -> Path:
+        from magpie_local import config
+
+        return config.runtime_dir(self.home)
+
+    def _processes(self) -> list[str]:
+        """Return the command lines that name this state directory: VMs, agents, scripts."""
+        found = []
+        for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                text = cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.home) in text and "pytest" not in text:
+                found.append(text)
+        return found
+
+    def _check_database(self) -> None:
+        with closing(sqlite3.connect(self.home / "magpie.db")) as db:
+            assert db.execute("PRAGMA integrity_check").fetchall() == [("ok",)], "I13"
+            assert db.execute("PRAGMA foreign_key_check").fetchall() == [], "I13"
