@@ -10,7 +10,7 @@ from magpie_local.cli import completion, render
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
 
 if TYPE_CHECKING:
-    from magpie_local.images import ImageCatalogue
+    from magpie_local.images.catalogue import ImageCatalogue
 
 image_argument = click.argument("name", shell_complete=completion.image_names)
 
@@ -66,7 +66,7 @@ def build(session: Session, *, name: str, force: bool, quiet: bool, as_json: boo
     """
     import asyncio
 
-    from magpie_local.images import build as build_image
+    from magpie_local.images.builder import build as build_image
 
     def progress(step: str) -> None:
         if not quiet:
@@ -92,6 +92,6 @@ def rm(session: Session, name: str) -> None:
 
 
 def _catalogue(session: Session) -> ImageCatalogue:
-    from magpie_local.images import ImageCatalogue
+    from magpie_local.images.catalogue import ImageCatalogue
 
     return ImageCatalogue(session.settings().images)

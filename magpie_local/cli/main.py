@@ -58,7 +58,8 @@ def magpie(session: Session, state_dir: Path | None, debug: bool) -> None:
     if debug:
         import logging
 
-        logging.basicConfig(level=logging.DEBUG, format="%(relativeCreated)7.0f ms %(name)s %(message)s")
+        logging.basicConfig(format="%(relativeCreated)7.0f ms %(name)s %(message)s")
+        logging.getLogger("magpie").setLevel(logging.DEBUG)
 
 
 for command in (

@@ -56,7 +56,9 @@ def end_line(job: Job) -> str:
     """Return the line that closes a run."""
     code = "" if job.exit_code is None else f" · exit code {job.exit_code}"
     took = "" if job.duration is None else f" · {format_seconds(job.duration)}"
-    why = "".join(f" · {word}" for word in (_state_word(job), job.message or job.reason) if word)
+    # A script's own failure is told by its exit code; only other causes need their sentence.
+    cause = (job.message or job.reason) if job.reason or job.exit_code is None else None
+    why = "".join(f" · {word}" for word in (_state_word(job), cause) if word)
     return f"job {job.id[:SHORT]} {job.status}{code}{took}{why}"
 
 
@@ -128,14 +130,21 @@ def needs_table(needs: Sequence[Need]) -> str:
 
 
 def images_table(images: Sequence[Record]) -> str:
-    """Return a list of built images."""
-    return table(("NAME", "VERSION"), [(str(image["name"]), str(image["version"])) for image in images])
+    """Return a list of built images, one a line, with what is wrong with it where something is."""
+    keys = ("name", "version", "distribution", "kernel_release", "built_at", "problem")
+    rows = [[str(image.get(key) or "") for key in keys] for image in images]
+    return table([key.split("_")[0].upper() if key != "problem" else "" for key in keys], rows)
 
 
 def image_details(image: Record) -> str:
-    """Return an image's manifest, one fact a line; lists only by their length."""
-    facts = {key: f"{len(value)}" if isinstance(value, (list, dict)) else value for key, value in image.items()}
-    return "\n".join(f"{key + ':':<16} {value}" for key, value in facts.items())
+    """Return an image's manifest, one fact a line."""
+    lines = []
+    for key, value in image.items():
+        if isinstance(value, dict):
+            lines += [f"{key}:", *(f"  {name}  {_plain(fact)}" for name, fact in value.items())]
+        elif value is not None:
+            lines.append(f"{key + ':':<16} {value}")
+    return "\n".join(lines)
 
 
 def settings_table(values: Mapping[str, object], origins: Mapping[str, str] | None) -> str:
@@ -204,3 +213,7 @@ def _moment(moment: datetime | None) -> str:
 
 def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _plain(value: object) -> str:
+    return "  ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
