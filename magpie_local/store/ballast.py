@@ -35,6 +35,7 @@ class Ballast:
                 return
             descriptor = os.open(self._path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             try:
+                os.fchmod(descriptor, 0o600)  # whatever the umask (F25)
                 os.posix_fallocate(descriptor, 0, SIZE)
             finally:
                 os.close(descriptor)

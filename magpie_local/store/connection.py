@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import aiosqlite
@@ -28,6 +29,18 @@ class Connection(aiosqlite.Connection):
         # A forgotten close() must not keep the interpreter from ending (F5). What a daemon thread leaves undone,
         # nobody was told of.
         self._thread.daemon = True
+
+    @classmethod
+    async def opened(cls, connector: Callable[[], sqlite3.Connection]) -> Connection:
+        """Return a connection whose `connector` ran on its thread; raises what that raised."""
+        connection = cls(connector)
+        try:
+            await connection
+        except BaseException:
+            # The thread tells the loop when it ends; the loop must not be closed by then.
+            await asyncio.to_thread(connection._thread.join)
+            raise
+        return connection
 
     async def run(self, work: Callable[[Session], T]) -> T:
         """Call `work` on the connection's thread."""

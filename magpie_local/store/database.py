@@ -44,10 +44,10 @@ class Database:
         Raises:
             StateError: any of its kinds.
         """
-        first = await _opened(self._prepare)
+        first = await Connection.opened(self._prepare)
         if can_write(self._layout.database):
             self._writer = Writer(first, self._layout.database, self._ballast)
-            first = await _opened(self._connect)
+            first = await Connection.opened(self._connect)
         self._reader = first
 
     async def close(self) -> None:
@@ -129,9 +129,3 @@ class Database:
             connection = connect(self._layout.database, busy_timeout=self._busy_timeout)
             Session(connection).run("query_only")
             return connection
-
-
-async def _opened(connector: Callable[[], sqlite3.Connection]) -> Connection:
-    connection = Connection(connector)
-    await connection
-    return connection

@@ -30,6 +30,8 @@ def typed(database: Path) -> Iterator[None]:
         raise  # a mistake of ours, not a state of the file
     except sqlite3.Error as error:
         raise translate(error, database) from error
+    except UnicodeDecodeError as error:  # damage that SQLite's own message quotes
+        raise StateCorrupt(f"{database} is damaged: it holds text that is no UTF-8.") from error
     except OSError as error:
         raise translate_os(error, database) from error
 

@@ -121,6 +121,8 @@ def check_content(session: Session, path: Path) -> None:
     if session.value("application_id") != APPLICATION_ID:
         raise StateCorrupt(f"{path} is a database of another program.")
     version = session.value("user_version")
+    if version < 1:  # a new file is never at its place before its schema is
+        raise StateCorrupt(f"{path} has no schema.")
     if version > SCHEMA_VERSION:
         raise StateTooNew(f"{path} has schema {version}; this version of magpie_local knows {SCHEMA_VERSION}.")
     if path.stat().st_size <= _CHECKED_SIZE:

@@ -243,7 +243,7 @@ async def test_a_run_from_claim_to_gone_leaves_a_settled_job_and_its_whole_story
 async def test_an_illegal_event_changes_nothing_and_tells_the_story(store: Store) -> None:
     attempt = await start(store, E.VM_BOOTING)
     before = await store.jobs.get(attempt.job_id)
-    with pytest.raises(IllegalTransition, match="(?s)booting.*claimed.*vm_booting"):
+    with pytest.raises(IllegalTransition, match=r"(?s)booting.*claimed.*vm_booting"):
         await store.leader.record(attempt, E.VM_BOOTING)
     assert await store.jobs.get(attempt.job_id) == before
     assert await kinds(store, attempt.job_id) == [E.ACCEPTED, E.CLAIMED, E.VM_BOOTING]

@@ -1,10 +1,7 @@
 -- What only the leader asks and writes.
 
 -- name: oldest_queued
-SELECT job_records.* FROM (
-    SELECT seq FROM jobs WHERE script_state = 'queued' ORDER BY seq LIMIT :limit
-) AS oldest CROSS JOIN job_records ON job_records.seq = oldest.seq
-ORDER BY oldest.seq;
+SELECT * FROM job_records WHERE script_state = 'queued' ORDER BY seq LIMIT :limit;
 
 -- name: unsettled_jobs
 -- The condition is that of the index, word for word, or SQLite can't use it.
