@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import math
 from dataclasses import dataclass
 
 
@@ -34,9 +35,12 @@ def parse_exit(payload: bytes, nonce: str) -> ExitRecord | None:
         code, signal = raw["code"], raw["signal"]
         if not (type(code) is int and 0 <= code <= 255) or not (signal is None or type(signal) is int):
             return None
+        started_at, ended_at = float(raw["started_at"]), float(raw["ended_at"])
+        if not (math.isfinite(started_at) and math.isfinite(ended_at)):
+            return None
         return ExitRecord(
             code=code, signal=signal, timed_out=raw["timed_out"] is True, stopped=raw["stopped"] is True,
-            started_at=float(raw["started_at"]), ended_at=float(raw["ended_at"]),
+            started_at=started_at, ended_at=ended_at,
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
