@@ -107,15 +107,13 @@ class AgentSession:
 
     async def close(self) -> None:
         """Leave the channel. The guest goes on, but one whose script has exited is told that nothing more will come."""
-        if not self._listener.done() and self._has_exited and not self._sending.locked():
+        if self._lost is None and self._has_exited and not self._sending.locked():
             self._writer.write(frames.message_frame({"op": "bye"}))
         self._listener.cancel()
         self._lose("it was closed")
-        self._writer.close()
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(1.0):  # a guest that does not read must not hold us
-                await self._writer.wait_closed()
+        # Not wait_closed: a guest that does not read would hold us, and a cancelled one breaks every later one.
         self._writer.transport.abort()
+        await asyncio.sleep(0)  # the transport closes its socket now
 
     async def _ask(self, waiting: str, message: dict[str, object], blob: bytes = b"") -> GuestState | None:
         answer: asyncio.Future[GuestState | None] = asyncio.get_running_loop().create_future()
@@ -135,8 +133,9 @@ class AgentSession:
             try:
                 self._writer.write(frames.message_frame(message))
                 for frame in frames.blob_frames(blob):
-                    self._writer.write(frame)
                     await self._writer.drain()
+                    self._check()  # it may have been closed meanwhile
+                    self._writer.write(frame)
                 whole = True
                 await self._writer.drain()
             except OSError as error:

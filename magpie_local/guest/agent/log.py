@@ -25,17 +25,16 @@ class Log:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._buffer = bytearray(_FRAME)
-        self._frame = memoryview(self._buffer)
-        self._body = self._frame[_HEADER.size :]
-        self._head_left = 0
-        self._tail_size = 0
         self._ring: Ring | None = None
+        self.limit(2 * _FRAME)
 
     def limit(self, size: int) -> None:
-        """Keep at most `size` bytes of output frames from now on: half of it as tail, as long as memory allows."""
+        """Keep at most `size` bytes of output frames from now on: half of it as tail, as far as memory allows."""
         self._tail_size = min(size // 2, MAX_TAIL)
         self._head_left = size - self._tail_size
+        # A tail of few frames would be empty half of the time.
+        self._frame = memoryview(bytearray(min(_FRAME, max(2 * _HEADER.size, self._tail_size // 4))))
+        self._body = self._frame[_HEADER.size :]
 
     def relay(self, kind: int, fd: int) -> int:
         """Move what one read of `fd` gives into the log; return the number of bytes, 0 at its end.
@@ -47,7 +46,7 @@ class Log:
         """
         count = os.readv(fd, [self._body])
         if count:
-            _HEADER.pack_into(self._buffer, 0, count, kind, time.time_ns() // 1000)
+            _HEADER.pack_into(self._frame, 0, count, kind, time.time_ns() // 1000)
             self._keep(self._frame[: _HEADER.size + count])
         return count
 
@@ -91,11 +90,8 @@ class Ring:
         self.dropped = 0
 
     def push(self, frame: memoryview) -> None:
-        """Add a frame; the oldest ones make room."""
+        """Add a frame, not larger than the ring; the oldest ones make room."""
         size = len(self._bytes)
-        if len(frame) > size:
-            self.dropped += len(frame) - _HEADER.size
-            return
         while self._used + len(frame) > size:
             self._forget()
         at = (self._start + self._used) % size

@@ -117,8 +117,7 @@ class Agent:
         try:
             self._incoming.take(data)
         except ValueError as error:
-            self._void()
-            self._refuse(str(error))
+            self._void(str(error))
             return
         if self._incoming.missing == 0:
             self._start()
@@ -144,11 +143,11 @@ class Agent:
         self._control.send({"op": "exited"})
         self._loop.after(LAST_WORD, self._loop.stop)
 
-    def _void(self) -> None:
+    def _void(self, reason: str = "the order did not come whole") -> None:
         if self._incoming is not None:
             self._incoming.close()
             self._incoming = None
-            self._refuse("the order did not come whole; nothing was started")
+            self._refuse(f"{reason}; nothing was started")
 
     def _refuse(self, reason: str) -> None:
         self._control.send({"op": "refused", "message": reason})
