@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from magpie_local.config import Settings
     from magpie_local.domain.layout import Layout
+    from magpie_local.domain.need import Need
     from magpie_local.ports.hypervisor import Disks, Hypervisor
     from magpie_local.ports.images import Images
     from magpie_local.ports.store import JobStore, LeaderStore
@@ -61,6 +63,25 @@ def start_keeper(settings: Settings) -> None:
         )
     finally:
         os.close(log)
+
+
+async def machine_needs(settings: Settings) -> list[Need]:
+    """Return what the adapters behind `settings` need of this machine."""
+    from magpie_local.store.needs import needs as store_needs
+
+    layout = config.layout(settings)
+    if settings.hypervisor == "fake":
+        return await asyncio.to_thread(store_needs, layout)
+    from magpie_local.hypervisor.needs import needs as hypervisor_needs
+    from magpie_local.images.catalogue import ImageCatalogue
+    from magpie_local.images.needs import needs as image_needs
+
+    images = ImageCatalogue(settings.images)
+    return [
+        *await hypervisor_needs(layout.hypervisor, images=images, accelerator=settings.accelerator),
+        *await asyncio.to_thread(image_needs, settings.images),
+        *await asyncio.to_thread(store_needs, layout),
+    ]
 
 
 def _options(settings: Settings) -> Options:

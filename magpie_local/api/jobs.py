@@ -153,13 +153,17 @@ class JobService:
         record = await self._record(parsed)
         if not record.script_state.is_final and not force:
             raise JobActive(f"Job {parsed} is {job_of(record).status}.")
-        async with asyncio.timeout(self._stop_grace + _STOP_PATIENCE):
-            while True:
-                ring = self._engine.bell.listen()
-                if await self._engine.delete(parsed):
-                    return Confirmation(id=parsed, status="deleted")
-                self._asked()
-                await self._engine.bell.wait(ring, _LOOK)
+        patience = self._stop_grace + _STOP_PATIENCE
+        try:
+            async with asyncio.timeout(patience):
+                while not await self._engine.delete(parsed):
+                    self._asked()
+                    await self._engine.bell.wait(self._engine.bell.listen(), _LOOK)
+        except TimeoutError:
+            raise WaitTimeout(
+                f"Job {parsed} is not gone after {patience:.0f} s; the request to delete it stands.", hint=""
+            ) from None
+        return Confirmation(id=parsed, status="deleted")
 
     async def story(self, job_id: str) -> list[Event]:
         """Return what happened to a job, oldest first."""

@@ -1,0 +1,172 @@
+"""Jobs end to end through the public API, on real VMs: `.venv/bin/python -m benchmarks.jobs [--json FILE]`.
+
+    cold start         create() called -> first output line in the reader's hands, against the bare reference guest, in turn
+    completion         the exit record is in the log file -> wait() has returned
+    log latency        a record is in the log file -> the follower has it
+    100 MB log         whole, cap raised: rate, and what the engine's memory grew by
+    flood              a guest that writes without end under the default cap: what the host pays
+    loop lag           the longest time that the engine's loop did not answer while all that ran
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import time
+from pathlib import Path
+
+import psutil
+
+from benchmarks import reference_guest
+from benchmarks.report import Report
+from magpie_local import Magpie
+from magpie_local.domain.sizes import MIB
+
+_SPIKE = Path(__file__).resolve().parent.parent.parent / "shared" / "spikes" / "make_guest.sh"
+_GUEST = Path("/var/tmp/magpie-bench-guest")
+_LINES = "for i in $(seq 1 100); do echo line $i; sleep 0.05; done"
+
+
+def main() -> None:
+    """Measure, and print a table."""
+    options = _options()
+    report = Report("jobs on real VMs")
+    with Magpie() as client:
+        lag = LagProbe(client)
+        cold_starts(client, report, options.starts)
+        completion(client, report, options.starts)
+        log_latency(client, report)
+        large_log(client, report)
+        flood(client, report, options.flood)
+        report.add("engine loop lag", "s", lag.stop(), note="goal: at most 0.050")
+    report.show(options.json)
+
+
+def cold_starts(client: Magpie, report: Report, count: int) -> None:
+    """Measure this project's cold start and the bare guest's in turn, so that a drift of the machine hits both."""
+    guest = reference_guest.build(_SPIKE, _GUEST) if _SPIKE.exists() else None
+    ours, bare = [], []
+    for _ in range(count):
+        ours.append(_first_output(client))
+        if guest is not None:
+            bare.append(reference_guest.start_seconds(guest))
+    report.add("cold start to first output", "s", ours)
+    if bare:
+        report.add("reference: bare QEMU, shell agent", "s", bare)
+        report.add("ratio", "x", [a / b for a, b in zip(ours, bare, strict=True)], note="goal: at most 1.3")
+
+
+def completion(client: Magpie, report: Report, count: int) -> None:
+    """Measure from the exit record's arrival in the log file to the return of wait()."""
+    times = []
+    for _ in range(count):
+        job = client.jobs.create(name="completion", script="echo done")
+        client.jobs.wait(job.id)
+        returned = time.time()
+        times.append(returned - _log(client, job.id).stat().st_mtime)
+    report.add("completion known after", "s", times, note="goal: at most 0.100")
+
+
+def log_latency(client: Magpie, report: Report) -> None:
+    """Measure from the record's arrival in the log file to the follower's hands."""
+    job = client.jobs.create(name="latency", script=_LINES)
+    times: list[float] = []
+    for chunk in client.jobs.stream_logs(job.id):
+        now = time.time()
+        if chunk.stream == "stdout":
+            times.append(now - _log(client, job.id).stat().st_mtime)
+    report.add("log latency, file to reader", "s", times, note="goal: p95 at most 0.050")
+
+
+def large_log(client: Magpie, report: Report) -> None:
+    """Measure 100 MB of output with the cap raised."""
+    size = 100 * 1000 * 1000
+    before = psutil.Process().memory_info().rss
+    job = client.jobs.create(
+        name="large log", log_limit=256 * MIB, script=f"sleep 1; head -c {size} /dev/zero; echo; date >&2"
+    )
+    peak, received, first, last = before, 0, 0.0, 0.0
+    for chunk in client.jobs.stream_logs(job.id):
+        if chunk.stream == "stdout":
+            first = first or time.monotonic()
+            last = time.monotonic()
+            received += len(chunk.data)
+        peak = max(peak, psutil.Process().memory_info().rss)
+    assert received == size + 1, f"{received} of {size + 1} bytes arrived"
+    report.add("100 MB log, cap raised", "MB/s", [received / 1e6 / max(last - first, 1e-6)], note="goal: at least 10")
+    report.add("engine memory growth", "MiB", [(peak - before) / MIB], note="goal: at most 32")
+
+
+def flood(client: Magpie, report: Report, seconds: int) -> None:
+    """Measure what an endless writer costs the host under the default cap."""
+    before = psutil.Process().memory_info().rss
+    job = client.jobs.create(name="flood", script="yes flooding the log", timeout=seconds)
+    done = client.jobs.wait(job.id)
+    grown = (psutil.Process().memory_info().rss - before) / MIB
+    note = next(chunk.text.strip() for chunk in client.jobs.stream_logs(job.id) if chunk.stream == "note")
+    report.add(f"flood of {seconds} s: log file", "MiB", [_log(client, job.id).stat().st_size / MIB], note=note)
+    report.add("engine memory growth in it", "MiB", [grown], note=f"job ended {done.script_state}")
+
+
+class LagProbe:
+    """Asks the engine's loop for the time every 20 ms, and notes how late it answers."""
+
+    def __init__(self, client: Magpie) -> None:
+        self._lags: list[float] = []
+        self._runtime = client.jobs._runtime
+        self._task = self._runtime.call(self._begin())
+
+    async def _begin(self) -> asyncio.Task[None]:
+        return asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        while True:
+            due = time.monotonic() + 0.02
+            await asyncio.sleep(0.02)
+            self._lags.append(time.monotonic() - due)
+
+    def stop(self) -> list[float]:
+        """Return all lags, seconds."""
+        self._runtime.call(self._end())
+        return self._lags
+
+    async def _end(self) -> None:
+        self._task.cancel()
+
+
+def _first_output(client: Magpie) -> float:
+    began = time.monotonic()
+    job = client.jobs.create(name="cold start", script="echo hello from $(uname -r)")
+    stream = client.jobs.stream_logs(job.id)
+    next(chunk for chunk in stream if chunk.stream == "stdout")
+    elapsed = time.monotonic() - began
+    client.jobs.wait(job.id)
+    _settle(client, job.id)
+    return elapsed
+
+
+def _settle(client: Magpie, job_id: str) -> None:
+    """Wait until the VM has gone: its end must not slow the next start."""
+    for _ in itertools.count():
+        if client.jobs.get(job_id).vm_state == "gone":
+            return
+        time.sleep(0.1)
+
+
+def _log(client: Magpie, job_id: str) -> Path:
+    return client.settings.home / "jobs" / job_id / str(client.jobs.get(job_id).attempt) / "log"
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--starts", type=int, default=10, help="cold starts to measure")
+    parser.add_argument("--flood", type=int, default=20, help="seconds of flood")
+    parser.add_argument("--json", type=Path, help="write the figures to this file too")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    main()
