@@ -1,4 +1,4 @@
-"""Signals while a job's output is shown: Ctrl-C asks the job to stop, a second one leaves it running."""
+"""Signals while a job's output is shown: Ctrl-C asks the job to stop, a second one leaves it to itself."""
 
 from __future__ import annotations
 
@@ -14,10 +14,6 @@ if TYPE_CHECKING:
 class Leave(KeyboardInterrupt):
     """The user goes, the job stays. On its way up it ends a waiting call as any interrupt does."""
 
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.exit_code = 128 + signum
-
 
 class Interrupts:
     """While entered, calls `stop` at the first SIGINT and raises Leave at the next.
@@ -31,6 +27,8 @@ class Interrupts:
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
         #: Whether Ctrl-C was pressed.
         self.asked = False
+        #: The exit code for a user who left.
+        self.left: int | None = None
 
     def __enter__(self) -> Self:
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -45,6 +43,7 @@ class Interrupts:
 
     def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if signum != signal.SIGINT or self.asked:
-            raise Leave(signum)
+            self.left = 128 + signum
+            raise Leave
         self.asked = True
         self._stop()

@@ -37,7 +37,8 @@ Examples:
 
 \b
 The exit code is the job's own; 124 after its timeout, 130 when it was stopped, 255 when magpie_local
-or this machine failed. Ctrl-C asks the job to stop; a second Ctrl-C leaves it running.
+or this machine failed. Ctrl-C asks the job to stop; a second Ctrl-C
+leaves without waiting for that, and the job ends by itself.
 """
 
 
@@ -131,20 +132,24 @@ class _Foreground:
 
     def run(self, wish: _Wish) -> int:
         """Create the job, show it, and return the exit code."""
+        signals = Interrupts(self._ask_stop)
         try:
-            with Interrupts(self._ask_stop) as signals:
+            with signals:
                 job = self._client.jobs.create(**wish)
                 self._id = job.id
                 self._narrate(render.start_line(job))
                 if signals.asked:
                     self._ask_stop()  # Ctrl-C came before there was an id to stop
                 return self._show(job.id)
-        except (Leave, BrokenPipeError) as gone:
+        except (Leave, Exception) as gone:
+            # A signal may land anywhere in the client: what it breaks there means nothing to a user who has left.
+            if signals.left is None and not isinstance(gone, BrokenPipeError):
+                raise
             with suppress(OSError):
-                self._say_goodbye()
-            if isinstance(gone, Leave):
-                return gone.exit_code
-            raise
+                self._say_goodbye(asked=signals.asked)
+            if signals.left is None:
+                raise
+            return signals.left
 
     def _show(self, job_id: str) -> int:
         warned = False
@@ -172,17 +177,18 @@ class _Foreground:
             threading.Thread(target=self._stop, args=(self._id,), daemon=True).start()
 
     def _stop(self, job_id: str) -> None:
-        self._narrate(f"stopping job {job_id[: render.SHORT]}; Ctrl-C again leaves it running")
+        self._narrate(f"stopping job {job_id[: render.SHORT]}; Ctrl-C again leaves without waiting for it")
         try:
             self._client.jobs.request_stop(job_id)
         except MagpieError as error:
             self._session.complain(error)
 
-    def _say_goodbye(self) -> None:
+    def _say_goodbye(self, *, asked: bool) -> None:
         if self._id is None:
             return
         short = self._id[: render.SHORT]
-        self._narrate(f"job {self._id} goes on: `magpie logs -f {short}` shows it, `magpie stop {short}` ends it")
+        end = "it was asked to stop" if asked else f"`magpie stop {short}` ends it"
+        self._narrate(f"job {self._id} still runs: `magpie logs -f {short}` shows it, {end}")
 
     def _narrate(self, text: str) -> None:
         if not self._quiet:

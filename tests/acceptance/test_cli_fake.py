@@ -223,7 +223,7 @@ def test_a_second_interrupt_leaves_the_job_running_and_says_how_to_see_it(termin
 
     job_id = str(terminal.only_job()["id"])
     assert process.returncode == 130, narration.decode()
-    assert f"job {job_id} goes on" in narration.decode()
+    assert f"job {job_id} still runs" in narration.decode()
     assert terminal.type("wait", job_id).returncode == 130
     assert terminal.type("logs", job_id).stdout == b"ready\nasked\ndone\n"
 
@@ -238,6 +238,23 @@ def test_a_closed_terminal_loses_nothing(terminal: Terminal) -> None:
     assert process.returncode == 129
     assert terminal.type("wait", job_id).returncode == 0
     assert terminal.type("logs", job_id).stdout == b"ready\ndone\n"
+
+
+def test_a_reader_that_goes_away_leaves_the_job_running(terminal: Terminal) -> None:
+    script = "echo ready; sleep 0.5; echo lost on nobody; sleep 0.5; echo done"
+
+    with terminal.typing("run", "--", "bash", "-c", script) as process:
+        read_until(process, b"ready\n")
+        assert process.stdout is not None
+        process.stdout.close()
+        process.stdout = None
+        _, narration = process.communicate(timeout=PATIENCE)
+
+    job_id = str(terminal.only_job()["id"])
+    assert process.returncode == 141
+    assert f"job {job_id} still runs" in narration.decode()
+    assert terminal.type("wait", job_id).returncode == 0
+    assert terminal.type("logs", job_id).stdout == b"ready\nlost on nobody\ndone\n"
 
 
 def test_a_reader_that_goes_away_ends_logs_quietly(terminal: Terminal) -> None:
