@@ -12,6 +12,7 @@ from magpie_local.store.connection import Connection
 from magpie_local.store.failures import typed
 from magpie_local.store.journal import journal_query
 from magpie_local.store.migrate import can_write, connect, open_database
+from magpie_local.store.patience import patiently
 from magpie_local.store.session import Session
 from magpie_local.store.writer import Writer
 
@@ -45,10 +46,15 @@ class Database:
             StateError: any of its kinds.
         """
         first = await Connection.opened(self._prepare)
-        if can_write(self._layout.database):
-            self._writer = Writer(first, self._layout.database, self._ballast)
-            first = await Connection.opened(self._connect)
-        self._reader = first
+        if not can_write(self._layout.database):
+            self._reader = first
+            return
+        self._writer = Writer(first, self._layout.database, self._ballast, self._busy_timeout)
+        try:
+            self._reader = await Connection.opened(self._connect)
+        except BaseException:
+            await self.close()
+            raise
 
     async def close(self) -> None:
         """Finish the writes under way, and close. Closing a closed one is nothing."""
@@ -81,7 +87,7 @@ class Database:
 
     async def version(self) -> int:
         """Return a number that differs from the last one where anybody has committed since. Costs 0.1 ms."""
-        return int(await self._open_reader().run(lambda session: session.value("data_version")))
+        return await self._open_reader().run(self._data_version)
 
     def _open_reader(self) -> Connection:
         if self._reader is None or self._pid != os.getpid():
@@ -92,10 +98,14 @@ class Database:
         with typed(self._layout.database):
             try:
                 session.run("begin_read")
-                session.check_version()
+                patiently(session.check_version, self._busy_timeout)  # takes the lock for all of `work`
                 return work(session)
             finally:
                 session.rollback()
+
+    def _data_version(self, session: Session) -> int:
+        with typed(self._layout.database):
+            return int(patiently(lambda: session.value("data_version"), self._busy_timeout))
 
     def _prepare(self) -> sqlite3.Connection:
         path = self._layout.database
@@ -116,16 +126,20 @@ class Database:
             return
         session.run("journal_size_limit")
         session.run(journal_query())
-        session.run("begin_write")
-        try:
-            identity.identify(session, self._layout.root)
-            session.run("commit")
-        finally:
-            session.rollback()
+        if not identity.is_marked(session, self._layout.root):
+            session.run("begin_write")
+            try:
+                identity.mark(session, self._layout.root)
+                session.run("commit")
+            finally:
+                session.rollback()
+        session.run("short_wait")
         self._ballast.restore()
 
     def _connect(self) -> sqlite3.Connection:
         with typed(self._layout.database):
             connection = connect(self._layout.database, busy_timeout=self._busy_timeout)
-            Session(connection).run("query_only")
+            session = Session(connection)
+            session.run("query_only")
+            session.run("short_wait")
             return connection

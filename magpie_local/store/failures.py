@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from magpie_local.errors import HostDiskFull, StateCorrupt, StateError, StateUnavailable
+from magpie_local.store.patience import is_busy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {
     sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR,
     sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH, sqlite3.SQLITE_NOLFS,
@@ -46,7 +46,7 @@ def translate(error: sqlite3.Error, database: Path) -> StateError:
     code = extended & 0xFF  # the low byte is the primary code
     if code == sqlite3.SQLITE_FULL:
         return HostDiskFull(f"The disk of {database.parent} is full.")
-    if code in _LOCKED:
+    if is_busy(error):
         return StateUnavailable(
             f"Another process holds the lock on {database}.",
             hint="Close what has it open for long (an sqlite3 shell, a backup), then try again.",

@@ -17,17 +17,20 @@ def stamp(folder: Path) -> str:
     return f"{facts.st_dev}:{facts.st_ino}"
 
 
-def identify(session: Session, folder: Path) -> str:
-    """Return the id of a state directory, a new one where the folder is not the one that the id was made for.
+def is_marked(session: Session, folder: Path) -> bool:
+    """Return whether the id in the database was made for this folder."""
+    return bool(session.value("get_meta", key="folder") == stamp(folder))
+
+
+def mark(session: Session, folder: Path) -> None:
+    """Give this folder a new id, unless another process just did.
 
     A copy (`cp -a`) thereby lets go of the original's VMs. So does a folder whose device number changed with a reboot,
     which no VM survives either; renaming it keeps the id.
     """
-    present = stamp(folder)
-    if session.value("get_meta", key="folder") != present:
+    if not is_marked(session, folder):
         session.run("set_meta", key="state_id", value=str(uuid.uuid4()))
-        session.run("set_meta", key="folder", value=present)
-    return read_id(session)
+        session.run("set_meta", key="folder", value=stamp(folder))
 
 
 def read_id(session: Session) -> str:

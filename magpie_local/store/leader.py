@@ -55,7 +55,8 @@ class SqliteLeader:
 
     async def claim(self, job_id: JobId, *, boot_id: str) -> Attempt | None:
         """Move a queued job to `starting` with a new attempt; None where it is queued no more."""
-        return await self._write(partial(_claim, job_id=job_id, boot_id=boot_id, now=self._clock.now()))
+        work = partial(_claim, job_id=job_id, boot_id=boot_id, now=self._clock.now())
+        return await self._write(work, vital=False)
 
     async def record(
         self, attempt: Attempt, kind: EventKind, detail: Detail | None = None, *, accelerator: str | None = None
@@ -75,14 +76,14 @@ class SqliteLeader:
 
     async def waiting(self, job_id: JobId | None, reason: str | None) -> None:
         """Say why the first queued job waits; clears it on every other."""
-        await self._write(partial(_waiting, job_id=job_id, reason=reason))
+        await self._write(partial(_waiting, job_id=job_id, reason=reason), vital=False)
 
     async def _jobs(self, query: str, **values: object) -> list[JobRecord]:
         return await self._database.read(lambda session: [job_record(row) for row in session.rows(query, **values)])
 
-    async def _write(self, work: Callable[[Session], T]) -> T:
-        # Vital without exception: a leader that can't write can neither end a job nor let go of a VM.
-        return await self._database.write(partial(self._fenced, work=work), vital=True)
+    async def _write(self, work: Callable[[Session], T], *, vital: bool = True) -> T:
+        # Vital but for new starts: a leader that can't write can neither end a job nor let go of a VM.
+        return await self._database.write(partial(self._fenced, work=work), vital=vital)
 
     def _fenced(self, session: Session, *, work: Callable[[Session], T]) -> T:
         if session.value("get_meta", key="leader") != self._token:
@@ -119,7 +120,7 @@ def _record(
     if found is None:
         return None
     job, attempt = found
-    attempt = _timed(attempt, kind, _at(detail, now))
+    attempt = _timed(attempt, kind, detail, now)
     changes: dict[str, Any] = {"started_at": attempt.started_at} if kind is EventKind.STARTED else {}
     if accelerator is not None:
         attempt = replace(attempt, accelerator=accelerator)
@@ -167,22 +168,18 @@ def _current(session: Session, attempt: Attempt) -> tuple[JobRecord, Attempt] | 
     return job, stored
 
 
-def _timed(attempt: Attempt, kind: EventKind, at: float) -> Attempt:
+def _timed(attempt: Attempt, kind: EventKind, detail: Detail, now: float) -> Attempt:
     match kind:
         case EventKind.VM_BOOTING:
-            return replace(attempt, vm_started_at=at, intended=True)
+            return replace(attempt, vm_started_at=now, intended=True)
         case EventKind.VM_READY:
-            return replace(attempt, ready_at=at)
+            return replace(attempt, ready_at=now)
         case EventKind.STARTED:
-            return replace(attempt, started_at=at)
+            at = detail.get("at")
+            return replace(attempt, started_at=float(at) if isinstance(at, (int, float)) else now)
         case EventKind.VM_GONE:
-            return replace(attempt, gone_at=at)
+            return replace(attempt, gone_at=now)
     return attempt
-
-
-def _at(detail: Detail, now: float) -> float:
-    at = detail.get("at")
-    return float(at) if isinstance(at, (int, float)) else now
 
 
 def _had_started(outcome: Outcome) -> bool:

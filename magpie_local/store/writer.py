@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from magpie_local.errors import HostDiskFull, StateUnavailable
 from magpie_local.store.failures import typed
+from magpie_local.store.patience import patiently
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -41,10 +42,11 @@ class _Failure:
 class Writer:
     """Runs functions inside `BEGIN IMMEDIATE` ... `COMMIT` on one connection."""
 
-    def __init__(self, connection: Connection, database: Path, ballast: Ballast) -> None:
+    def __init__(self, connection: Connection, database: Path, ballast: Ballast, busy_timeout: float) -> None:
         self._connection = connection
         self._database = database
         self._ballast = ballast
+        self._busy_timeout = busy_timeout
         self._queue: deque[_Write] = deque()
         self._drainer: asyncio.Task[None] | None = None
 
@@ -98,10 +100,10 @@ class Writer:
     def _transact(self, session: Session, batch: Sequence[_Write]) -> list[object]:
         with typed(self._database):
             try:
-                session.run("begin_write")
+                patiently(partial(session.run, "begin_write"), self._busy_timeout)
                 session.check_version()
                 results = [write.work(session) for write in batch]
-                session.run("commit")
+                patiently(partial(session.run, "commit"), self._busy_timeout)
             except BaseException:
                 session.rollback()
                 raise

@@ -7,6 +7,10 @@ PRAGMA foreign_keys = ON;
 -- Every acknowledged commit survives a power cut (F27).
 PRAGMA synchronous = FULL;
 
+-- name: short_wait
+-- After this, store/patience.py does the waiting.
+PRAGMA busy_timeout = 1;
+
 -- name: journal_size_limit
 -- A kept rollback journal shrinks back to 4 MiB after a large transaction.
 PRAGMA journal_size_limit = 4194304;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -237,4 +238,12 @@ async def test_a_lock_held_elsewhere_is_waited_for_and_then_reported(made: Layou
     with pytest.raises(StateUnavailable, match="Another process holds the lock"):
         async with open_store(made, clock, busy_timeout=0.2):
             pass
+    holder.close()
+
+
+async def test_reading_does_not_wait_for_a_writer(made: Layout, clock: ManualClock) -> None:
+    holder = sqlite3.connect(made.database, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    async with asyncio.timeout(2), open_store(made, clock) as store:
+        assert len(await store.jobs.page(limit=5)) == 1
     holder.close()
