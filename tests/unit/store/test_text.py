@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=60)
 env = st.dictionaries(st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,20}", fullmatch=True), text, max_size=5)
-shared_store = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+shared_store = settings(
+    max_examples=60,
+    deadline=None,
+    database=None,  # nothing is written beside the sources, which may be read-only
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 
 @shared_store
