@@ -68,8 +68,13 @@ class JobSpec:
         _check_env(self.env)
         _check_timeout(self.timeout)
         _check_int("log_limit", self.log_limit, MIN_LOG_LIMIT, 1024 * 1024 * MIB)
-        if not (isinstance(self.image, str) and _IMAGE.fullmatch(self.image)):
-            raise InvalidInput("image", self.image, "an image name is lower-case letters, digits, '.', '_' and '-'")
+        check_image_name(self.image)
+
+
+def check_image_name(name: object) -> None:
+    """Raise InvalidInput unless `name` can be an image's name, and so a folder's."""
+    if not (isinstance(name, str) and _IMAGE.fullmatch(name)):
+        raise InvalidInput("image", name, "an image name is lower-case letters, digits, '.', '_' and '-'")
 
 
 def script_bytes(script: object) -> bytes:

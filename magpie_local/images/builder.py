@@ -1,0 +1,176 @@
+"""Build an image from its recipe: the steps in order, and the publishing of the result."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from magpie_local.errors import ImageBroken, ImageNotFound
+from magpie_local.images import initramfs, kit, manifest, rootfs, scratch
+from magpie_local.images.buildlock import build_lock
+from magpie_local.images.catalogue import CURRENT, ImageCatalogue, ImageInfo
+from magpie_local.images.host import Host, this_host
+from magpie_local.images.manifest import FILES, INITRD, MANIFEST, SCRATCH, Manifest
+from magpie_local.images.recipe import Recipe, load_recipe
+from magpie_local.images.workspace import BuildFolders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Modules whose change changes what is built.
+_BUILDER = ("aptsources.py", "builder.py", "cpio.py", "initramfs.py", "kit.py", "rootfs.py", "scratch.py")
+_KEPT_VERSIONS = 2
+
+
+async def build(
+    name: str, folder: Path, *, force: bool = False, progress: Callable[[str], None] = lambda line: None
+) -> ImageInfo:
+    """Build an image into `folder`, or return the one that is there when nothing it depends on has changed.
+
+    Args:
+        force: build in any case, to get newer packages or to mend damaged files.
+        progress: gets a line at the begin and the end of each step.
+
+    Raises:
+        InvalidInput, ImageNotFound: no such recipe.
+        ImageBuildFailed: the step, the last lines of the tool's output, and the cure.
+    """
+    recipe, host = load_recipe(name), this_host()
+    image = folder / name
+    image.mkdir(mode=0o755, parents=True, exist_ok=True)
+    async with build_lock(image / ".lock", lambda: progress(f"{name}: waiting for another build")) as lock:
+        key = build_key(recipe, host)
+        if not force and (built := await _up_to_date(name, folder, key)):
+            progress(f"{name}: up to date, version {built.folder.name}")
+            return built
+        return await _Build(recipe, host, image, key, lock, progress).run()
+
+
+def build_key(recipe: Recipe, host: Host) -> str:
+    """Return the digest over all that decides what a build makes, but for the versions in the package archive."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256(f"{host}\n".encode())
+    files = {f"builder/{module}": kit.KitFile((package / module).read_bytes()) for module in _BUILDER}
+    files |= {f"recipe/{path.relative_to(recipe.folder)}": kit.read(path) for path in recipe.files()}
+    files |= {f"agent/{path}": file for path, file in kit.agent_files().items()}
+    for path in sorted(files):
+        content = hashlib.sha256(files[path].data).hexdigest()
+        digest.update(f"{path} {files[path].executable} {content}\n".encode())
+    return digest.hexdigest()
+
+
+async def _up_to_date(name: str, folder: Path, key: str) -> ImageInfo | None:
+    catalogue = ImageCatalogue(folder)
+    try:
+        built = catalogue.show(name)
+        if built.manifest is None or built.manifest.recipe != key:
+            return None
+        await catalogue.resolve(name)
+    except (ImageNotFound, ImageBroken):
+        return None
+    return built
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    recipe: Recipe
+    host: Host
+    #: IMAGES/NAME
+    image: Path
+    key: str
+    lock: int
+    progress: Callable[[str], None]
+
+    async def run(self) -> ImageInfo:
+        begun = time.monotonic()
+        folders = BuildFolders(self.image)
+        work = await folders.make()
+        try:
+            out = folders.out
+            with self._step(rootfs.STEP):
+                await rootfs.RootBuild(recipe=self.recipe, host=self.host, out=out, work=work, lock=self.lock).run()
+            release = (out / "release").read_text().strip()
+            with self._step(initramfs.STEP):
+                data = initramfs.make(
+                    self.recipe, release=release, modules=out / "modules.tar", busybox=out / "busybox"
+                )
+                (out / INITRD).write_bytes(data)
+            with self._step(scratch.STEP):
+                await scratch.make(self.recipe.scratch_gb, out / SCRATCH, work)
+            with self._step("checksums"):
+                made = self._manifest(out, release, time.monotonic() - begun)
+                version = self._publish(out, made)
+        finally:
+            await folders.remove()
+        self._prune()
+        self.progress(f"{self.recipe.name}: built version {made.version} in {time.monotonic() - begun:.0f} s")
+        return ImageInfo(self.recipe.name, version, made)
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        self.progress(f"{self.recipe.name}: {name} …")
+        begun = time.monotonic()
+        yield
+        self.progress(f"{self.recipe.name}: {name}: {time.monotonic() - begun:.1f} s")
+
+    def _manifest(self, out: Path, release: str, seconds: float) -> Manifest:
+        files = {name: manifest.facts_of(out / name) for name in FILES}
+        lines = (out / "packages").read_text().splitlines()
+        host = self.host
+        return Manifest(
+            name=self.recipe.name,
+            version=manifest.version_of(files),
+            recipe=self.key,
+            distribution=f"{host.distribution} {host.release} {host.codename}",
+            architecture=host.architecture,
+            kernel_release=release,
+            cmdline=self.recipe.cmdline[host.architecture],
+            min_memory_mb=self.recipe.min_memory_mb,
+            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            build_seconds=round(seconds, 1),
+            files=files,
+            packages=dict(line.split(" ", 1) for line in lines),
+        )
+
+    def _publish(self, out: Path, made: Manifest) -> Path:
+        """Move the files into a folder of their version, whole and on disk, and point `current` at it."""
+        version = self.image / made.version
+        fresh = out / "publish"
+        fresh.mkdir(mode=0o755)
+        (out / MANIFEST).write_bytes(made.dump())
+        for name in (*FILES, MANIFEST):
+            (out / name).chmod(0o644)
+            _sync(out / name)
+            (out / name).rename(fresh / name)
+        _sync(fresh)
+        if version.exists():
+            # The same contents again: the folder there has lost a file, or a byte of one (else it were up to date).
+            shutil.rmtree(version)
+        fresh.rename(version)
+        pointer = out / CURRENT
+        pointer.symlink_to(made.version)
+        pointer.rename(self.image / CURRENT)
+        _sync(self.image)
+        return version
+
+    def _prune(self) -> None:
+        """Remove old versions; the one before stays for jobs that have just been told to boot it."""
+        versions = [path for path in self.image.iterdir() if path.is_dir() and not path.is_symlink()]
+        versions.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in versions[_KEPT_VERSIONS:]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,79 @@
+"""What a build needs of this machine, for `magpie doctor`."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+
+from magpie_local.domain.need import Need
+from magpie_local.images import tools
+
+_NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
+#: Switches with which some distributions close user namespaces to ordinary users; the value that opens them.
+_SWITCHES = {
+    "/proc/sys/kernel/unprivileged_userns_clone": "1",
+    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "0",
+}
+
+
+def needs() -> list[Need]:
+    """Return what building images needs: the tools, and user namespaces for an ordinary user."""
+    found = [_tool(tool, package) for tool, package in tools.PACKAGES.items()]
+    return found if os.geteuid() == 0 else [*found, *_user_namespace()]
+
+
+def _tool(tool: str, package: str) -> Need:
+    path = tools.find(tool)
+    if path is None:
+        return Need(name=tool, ok=False, detail="not installed", cure=tools.install_command(package))
+    return Need(name=tool, ok=True, detail=path, cure=None)
+
+
+def _user_namespace() -> list[Need]:
+    return [_tool("newuidmap", "uidmap"), _ids("/etc/subuid"), _ids("/etc/subgid"), _kernel_allows()]
+
+
+def _ids(path: str) -> Need:
+    """Say whether the user has a range of ids of its own (subuid(5))."""
+    try:
+        lines = Path(path).read_text().splitlines()
+    except OSError:
+        lines = []
+    user = _user_name()
+    ok = any(line.split(":")[0] in (user, str(os.geteuid())) for line in lines)
+    option = "--add-subuids" if path.endswith("subuid") else "--add-subgids"
+    return Need(
+        name=path,
+        ok=ok,
+        detail="a range of ids" if ok else f"no range of ids for {user}",
+        cure=None if ok else f"sudo usermod {option} 100000-165535 {user}",
+    )
+
+
+def _kernel_allows() -> Need:
+    for path, open_value in _SWITCHES.items():
+        if _value(path) not in (None, open_value):
+            setting = path.removeprefix("/proc/sys/").replace("/", ".")
+            return Need(
+                name="user namespaces", ok=False, detail=f"closed by {setting}",
+                cure=f"sudo sysctl {setting}={open_value}, or build as root",
+            )  # fmt: skip
+    if _value(str(_NAMESPACES)) == "0":
+        setting = "user.max_user_namespaces"
+        return Need(name="user namespaces", ok=False, detail=f"{setting} is 0", cure=f"sudo sysctl {setting}=10000")
+    return Need(name="user namespaces", ok=True, detail="open to ordinary users", cure=None)
+
+
+def _value(path: str) -> str | None:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return None
+
+
+def _user_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())
