@@ -124,6 +124,13 @@ def misspelt(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     return {name: near for name in names if name not in known and (near := _nearest(name, known, cutoff=0.85))}
 
 
+def cache_dir() -> Path:
+    """Return the folder for what can be made again (verdicts of probes, QEMU's capabilities); need not exist."""
+    import platformdirs
+
+    return platformdirs.user_cache_path(_APP)
+
+
 def runtime_dir(home: Path) -> Path:
     """Return the folder for sockets of the state directory `home`; it follows from `home` and the user alone.
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,9 +78,12 @@ async def machine_needs(settings: Settings) -> list[Need]:
     from magpie_local.images.needs import needs as image_needs
 
     images = ImageCatalogue(settings.images)
+    cache = config.cache_dir()
+    with tempfile.TemporaryDirectory(prefix="magpie-doctor-") as scratch:
+        machine = await hypervisor_needs(Path(scratch), images=images, cache=cache, uri=settings.libvirt_uri)
     return [
-        *await hypervisor_needs(layout.hypervisor, images=images, accelerator=settings.accelerator),
-        *await asyncio.to_thread(image_needs, settings.images),
+        *machine,
+        *await asyncio.to_thread(image_needs),
         *await asyncio.to_thread(store_needs, layout),
     ]
 
@@ -127,5 +131,6 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> tuple[Hypervi
         uri=settings.libvirt_uri,
         accelerator=settings.accelerator,
         images=catalogue,
+        cache=config.cache_dir(),
     )
     return hypervisor, QemuDisks(), catalogue

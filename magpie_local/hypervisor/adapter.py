@@ -1,0 +1,224 @@
+"""The Hypervisor port on libvirt."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import shutil
+import xml.etree.ElementTree as ET
+from typing import TYPE_CHECKING, Any
+
+from magpie_local.domain.ids import VmId
+from magpie_local.domain.vm import Condition, Features, VmSight
+from magpie_local.errors import HostDiskFull, HostError, HypervisorTimeout, HypervisorUnavailable, VmExists
+from magpie_local.hypervisor import accel, capabilities, place
+from magpie_local.hypervisor.channel import ChannelLost, LibvirtError
+from magpie_local.hypervisor.connection import OPEN_BUDGET, Connection
+from magpie_local.hypervisor.domain_xml import domain_xml, machine_of
+from magpie_local.hypervisor.host import METADATA, NO_DOMAIN
+from magpie_local.hypervisor.processes import Exits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from magpie_local.domain.vm import VmSpec
+    from magpie_local.ports.images import Images
+
+#: Seconds. A start takes about half a second; QEMU that hangs is killed by libvirt only after 12 s (F46).
+_START_BUDGET = 60.0
+_DESTROY_BUDGET = 60.0
+_LOOK_BUDGET = 30.0
+#: The first look at a new QEMU binary takes 4-8 s in emulation.
+_PROBE_BUDGET = 120.0
+
+
+class LibvirtHypervisor:
+    """VMs of one state directory under libvirt.
+
+    Args:
+        folder: libvirt's own files: the embed root, a short path (sockets lie below it).
+        state_id: marks our VMs; those of other state directories are invisible.
+        images: the image whose kernel proves KVM.
+        cache: what may be kept between state directories (QEMU's capabilities, the verdict on KVM).
+        uri: a connection of the user's own; None chooses.
+        accelerator: auto, kvm or tcg.
+    """
+
+    def __init__(
+        self, folder: Path, state_id: str, *, images: Images, cache: Path, uri: str | None = None,
+        accelerator: str = "auto",
+    ) -> None:  # fmt: skip
+        self._folder = folder
+        self._state_id = state_id
+        self._images = images
+        self._cache = cache
+        self._uri = uri
+        self._wish = accelerator
+        self._connection: Connection | None = None
+        self._features: Features | None = None
+        self._emulator = ""
+        self._callbacks: list[Callable[[VmSight], None]] = []
+        self._attempts: dict[str, str] = {}
+        self._exits = Exits(lambda vm_id: self._tell("gone", vm_id))
+
+    async def open(self) -> Features:
+        """Connect, and prove which accelerator works.
+
+        Raises:
+            HypervisorUnavailable: libvirt or QEMU is missing or refuses, or KVM was demanded and does not work.
+        """
+        if self._features is not None:
+            return self._features
+        self._emulator = emulator_path()
+        where = await asyncio.to_thread(self._prepare)
+        connection = Connection(where, self._tell)
+        try:
+            await connection.call("list", budget=OPEN_BUDGET)
+            await self._learn(connection, where)
+            verdict = await accel.choose(self._wish, self._emulator, self._images, self._cache)
+        except LibvirtError as error:
+            await connection.close()
+            raise HypervisorUnavailable(f"libvirt refuses {where.label}: {error}.") from error
+        except BaseException:
+            await connection.close()
+            raise
+        self._connection = connection
+        self._features = Features(
+            connection=where.label,
+            accelerator=verdict.accelerator,
+            accelerator_reason=verdict.reason,
+            version=f"QEMU {_dotted(connection.versions['qemu'])}, libvirt {_dotted(connection.versions['libvirt'])}",
+        )
+        return self._features
+
+    async def close(self) -> None:
+        """Leave libvirt; VMs go on."""
+        self._exits.close()
+        self._features = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def start(self, spec: VmSpec) -> None:
+        """Start a VM; returns when it runs.
+
+        Raises:
+            VmExists, HostDiskFull, HypervisorTimeout (the outcome is unknown: ask sight), HostError.
+        """
+        assert self._features is not None, "open() comes first"
+        xml = domain_xml(spec, self._features.accelerator, self._emulator)
+        self._attempts[spec.id] = spec.attempt_id
+        try:
+            await self._call("create", xml, budget=_START_BUDGET, again=False)
+        except ChannelLost:
+            raise HypervisorTimeout(f"libvirt went away while it started the VM {spec.id}.", hint="") from None
+        except LibvirtError as error:
+            raise _start_error(spec.id, error) from error
+        with contextlib.suppress(OSError):
+            os.chmod(spec.control, 0o600)
+        await self._exits.watch([spec.id])
+
+    async def destroy(self, vm_id: VmId) -> None:
+        """End a VM at once; one that is not there has ended."""
+        try:
+            await self._call("destroy", vm_id, budget=_DESTROY_BUDGET)
+        except LibvirtError as error:
+            if error.code != NO_DOMAIN and (await self.sight(vm_id)).condition is not Condition.GONE:
+                raise HostError(f"libvirt could not end the VM {vm_id}: {error}.", hint="") from error
+        self._attempts.pop(vm_id, None)
+
+    async def sight(self, vm_id: VmId) -> VmSight:
+        """Return what is known of one VM; GONE where there is none of ours."""
+        try:
+            seen = await self._call("look", vm_id, budget=_LOOK_BUDGET)
+        except LibvirtError as error:
+            if error.code != NO_DOMAIN:
+                raise HostError(f"libvirt could not look at the VM {vm_id}: {error}.", hint="") from error
+            seen = None
+        return (seen and self._sight(seen)) or VmSight(id=vm_id, attempt_id="", condition=Condition.GONE)
+
+    async def sights(self) -> Sequence[VmSight]:
+        """Return all VMs of this state directory, and watch for their ends from now on."""
+        try:
+            listed = await self._call("list", budget=_LOOK_BUDGET)
+        except LibvirtError as error:
+            raise HypervisorUnavailable(f"libvirt could not list its VMs: {error}.") from error
+        sights = [sight for seen in listed if (sight := self._sight(seen)) is not None]
+        await self._exits.watch([sight.id for sight in sights])
+        return sights
+
+    def watch(self, callback: Callable[[VmSight], None]) -> None:
+        """Call `callback` on the event loop at each change."""
+        self._callbacks.append(callback)
+
+    def _prepare(self) -> place.Place:
+        where = place.prepare(self._folder, self._uri, os.environ)
+        if where.label == place.EMBED:
+            capabilities.seed(where.folder, self._cache)
+        return where
+
+    async def _learn(self, connection: Connection, where: place.Place) -> None:
+        """Have libvirt know this QEMU before the first VM needs it, and keep that for other state directories."""
+        architecture = platform.machine()
+        machine = machine_of(architecture).type
+        await connection.call("probe", self._emulator, architecture, machine, "qemu", budget=_PROBE_BUDGET)
+        if where.label == place.EMBED:
+            await asyncio.to_thread(capabilities.keep, where.folder, self._cache)
+
+    async def _call(self, verb: str, *arguments: object, budget: float, again: bool = True) -> Any:
+        if self._connection is None:
+            raise HypervisorUnavailable("The hypervisor is closed.", hint="")
+        return await self._connection.call(verb, *arguments, budget=budget, again=again)
+
+    def _sight(self, seen: dict[str, Any]) -> VmSight | None:
+        """Return what libvirt has seen as ours; None for a VM of somebody else's."""
+        try:
+            mark = ET.fromstring(seen["metadata"] or "<none/>")
+        except ET.ParseError:
+            return None
+        if mark.tag not in (f"{{{METADATA}}}vm", "vm") or mark.get("state") != self._state_id:
+            return None
+        attempt_id = mark.get("attempt", "")
+        self._attempts[seen["vm"]] = attempt_id
+        return VmSight(id=VmId(seen["vm"]), attempt_id=attempt_id, condition=Condition(seen["condition"]))
+
+    def _tell(self, condition: str, vm_id: str) -> None:
+        if vm_id in self._attempts:
+            sight = VmSight(id=VmId(vm_id), attempt_id=self._attempts[vm_id], condition=Condition(condition))
+            for callback in self._callbacks:
+                callback(sight)
+
+
+def emulator_path(architecture: str | None = None) -> str:
+    """Return QEMU's system emulator for this machine's architecture.
+
+    Raises:
+        HypervisorUnavailable: it is not installed.
+    """
+    architecture = architecture or platform.machine()
+    machine_of(architecture)
+    name = f"qemu-system-{architecture}"
+    found = shutil.which(name)
+    if found is None:
+        package = {"x86_64": "qemu-system-x86", "aarch64": "qemu-system-arm"}[architecture]
+        raise HypervisorUnavailable(
+            f"QEMU is not installed: there is no {name} on the PATH.", hint=f"apt-get install {package}"
+        )
+    return found
+
+
+def _start_error(vm_id: VmId, error: LibvirtError) -> HostError | HostDiskFull:
+    text = str(error)
+    if "already exists" in text or "already active" in text:
+        return VmExists(f"The VM {vm_id} was started before.", hint="")
+    if "No space left" in text:
+        return HostDiskFull(f"There is no room to start a VM: {text}.")
+    return HostError(f"libvirt could not start the VM: {text}.", hint="Run `magpie doctor`.")
+
+
+def _dotted(version: int) -> str:
+    """Return a version as libvirt counts them: major * 1,000,000 + minor * 1,000 + release."""
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"
