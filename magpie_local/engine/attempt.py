@@ -1,10 +1,8 @@
 """One attempt, from its claim to the last file cleaned up: steps J4 to J14 of a job's life (reliability.md 2.0).
 
 Every step first makes its fact durable, so that a crash between any two of them leaves something that `recovery` can
-go on from; the same
-methods serve a fresh attempt and an adopted one. Nothing here waits on anything without also listening for a stop,
-for the VM's end and
-for the deadline.
+go on from; the same methods serve a fresh attempt and an adopted one. Nothing here waits on anything without also
+listening for a stop, for the VM's end and for the deadline.
 """
 
 from __future__ import annotations
@@ -12,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from magpie_local.domain.reasons import Reason
@@ -139,9 +139,7 @@ class AttemptRun:
             return self._failed(Reason.HOST_DISK_FULL, error)
         except (ImageBroken, ImageNotFound) as error:
             return self._failed(Reason.IMAGE_BROKEN, error)
-        except MagpieError as error:
-            return self._failed(Reason.START_FAILED, error)
-        except OSError as error:
+        except (MagpieError, OSError) as error:
             return self._failed(Reason.START_FAILED, error)
         except Exception as error:
             # A bug of ours must not leave a job that never ends (I2).
@@ -151,8 +149,7 @@ class AttemptRun:
             await self._leave()
 
     async def _from_claim(self) -> Outcome | None:
-        # Not interruptible: a start under way can't be called off, and a VM that appears after the verdict would be a
-        # leak.
+        # Not interruptible: a VM that appears after the verdict would be a leak.
         await self._boot()
         return await self._from_vm()
 
@@ -251,14 +248,13 @@ class AttemptRun:
     async def _supervise(self) -> None:
         """Return when the attempt is over, for whatever cause; the evidence tells which."""
         listener = asyncio.create_task(self._listen())
-        stop_by: float | None = None
-        clock = self._ports.clock
+        clock, stop_by, stop_sent = self._ports.clock, math.inf, False
         try:
             while not (self._exited or self._condition in _BROKEN or self._is_hopeless()):
-                if self._stop_asked and stop_by is None:
-                    stop_by = clock.monotonic() + self._options.stop_grace + _STOP_SLACK
-                    await self._send_stop()
-                if stop_by is not None and clock.monotonic() >= stop_by:
+                if self._stop_asked:
+                    stop_by = min(stop_by, clock.monotonic() + self._options.stop_grace + _STOP_SLACK)
+                    stop_sent = stop_sent or await self._send_stop()
+                if clock.monotonic() >= stop_by:
                     return
                 await self._wait_for_news()
         finally:
@@ -281,11 +277,13 @@ class AttemptRun:
                 await asyncio.sleep(0.25)
         self._news.set()
 
-    async def _send_stop(self) -> None:
-        # Without a channel the VM is destroyed once the grace is over.
+    async def _send_stop(self) -> bool:
+        # Without a channel it is tried again; the VM is destroyed once the grace is over.
         if self._session is not None:
             with contextlib.suppress(GuestLost):
                 await self._session.stop(self._options.stop_grace)
+                return True
+        return False
 
     def _is_hopeless(self) -> bool:
         """Whether the guest let its deadline or its log limit pass: then the engine ends it."""
@@ -301,6 +299,9 @@ class AttemptRun:
     async def _judge(self, otherwise: Outcome | None = None) -> Outcome | None:
         """Return the outcome by the evidence; None where the script never started and may be tried in a new VM."""
         evidence = await asyncio.to_thread(gather, self._files, self.attempt.nonce)
+        if self.job.script_state is ScriptState.RUNNING:
+            # What is recorded has happened, though a power cut may have taken the log's beginning.
+            evidence = replace(evidence, started=True)
         if otherwise is not None and evidence.exit is None and not self._stop_asked and not evidence.panicked:
             return otherwise
         never_ran = not (evidence.started or evidence.exit or evidence.panicked or self._stop_asked)
@@ -367,6 +368,7 @@ class AttemptRun:
     async def _connect(self) -> GuestSession:
         await self._leave()
         self._session = await self._ports.guest.connect(self._control)
+        self._news.set()
         return self._session
 
     async def _leave(self) -> None:
@@ -389,9 +391,10 @@ class AttemptRun:
         self._news.clear()
 
     def _boot_budget(self) -> float:
-        since = self.attempt.vm_started_at
+        budget, since = self._options.boot_timeout, self.attempt.vm_started_at
         spent = 0.0 if since is None else max(0.0, self._ports.clock.now() - since)
-        return max(10.0, self._options.boot_timeout - spent)
+        # An adopted guest gets some time to answer, however long nobody has listened.
+        return max(min(budget, 10.0), budget - spent)
 
     def _failed(self, reason: Reason, error: Exception) -> Outcome:
         return failure(reason, message=str(error) or type(error).__name__, ended_at=self._ports.clock.now())

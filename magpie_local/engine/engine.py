@@ -19,7 +19,7 @@ from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import remove_job
 from magpie_local.engine.leader import Leader
 from magpie_local.engine.locks import ProcessLock
-from magpie_local.errors import LeadershipLost, MagpieError
+from magpie_local.errors import HostError, LeadershipLost, MagpieError
 
 if TYPE_CHECKING:
     from magpie_local.domain.ids import JobId
@@ -136,6 +136,10 @@ class Engine:
             _log.warning("another process leads now", extra={"action": "leadership_lost"})
         except MagpieError as error:
             self.trouble = error
+        except Exception as error:
+            # A bug of ours, or a host that fails: it must not end in a state directory that nobody ever drives (I2).
+            _log.exception("leading broke", extra={"action": "leading_broke"})
+            self.trouble = HostError(f"Jobs can't be driven: {error!r}.")
         finally:
             self._leading = False
             await leader.step_down()

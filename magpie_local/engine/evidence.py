@@ -82,7 +82,7 @@ def _started(head: bytes, nonce: str) -> bool:
 def _nonce_of(payload: bytes) -> object:
     try:
         message = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return message.get("nonce") if isinstance(message, dict) else None
 
