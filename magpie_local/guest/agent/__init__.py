@@ -9,6 +9,7 @@ free of imports.
     control   the control port: messages in and out, clients that come and go
     orders    what was told: one handler per op
     script    the one script: start, limits, end
+    output    its stdout and stderr, in order
     log       the log port: frames and their cap
 """
 

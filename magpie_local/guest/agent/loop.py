@@ -41,6 +41,14 @@ class Loop:
         del self._handlers[fd]
         self._epoll.unregister(fd)
 
+    def mute(self, fd: int) -> None:
+        """Do not call the handler of `fd` when it can be read, only when it hung up."""
+        self._epoll.modify(fd, 0)
+
+    def unmute(self, fd: int) -> None:
+        """Undo `mute`."""
+        self._epoll.modify(fd, IN)
+
     def after(self, seconds: float, action: Callable[[], object]) -> Timer:
         """Call `action` once, not before `seconds` of CLOCK_MONOTONIC have passed."""
         timer = Timer(time.monotonic() + seconds, action)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import signal
 import time
 
 from magpie_local.domain import frames
+from magpie_local.guest.agent.output import Output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 BASH = "/bin/bash"
 #: Seconds between SIGTERM and SIGKILL when the script's time is over.
 TIMEOUT_GRACE = 1.0
-#: What one pipe holds: a script that writes in bursts need not wait for the agent at each line.
-PIPE_SIZE = 1024 * 1024
 
 #: Python ignores the first two, whoever started us may ignore the others; an ignored signal survives execve.
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM)
+_IGNORED = (
+    signal.SIGPIPE, signal.SIGXFSZ, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1,
+    signal.SIGUSR2, signal.SIGALRM, signal.SIGCHLD, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU,
+)  # fmt: skip
 
 
 class Script:
@@ -36,7 +37,7 @@ class Script:
         self._log = log
         self._order = order
         self._ended = ended
-        self._pipes: dict[int, int] = {}
+        self._output = Output(loop, log)
         self._pid = 0
         self._pidfd = -1
         self._deadline: Timer | None = None
@@ -59,7 +60,7 @@ class Script:
             _become(order.path, env, folder, out[1], err[1])
         for kind, (read_end, write_end) in ((frames.STDOUT, out), (frames.STDERR, err)):
             os.close(write_end)
-            self._attach(kind, read_end)
+            self._output.attach(kind, read_end)
         self._pidfd = os.pidfd_open(self._pid)
         self._loop.watch(self._pidfd, self._look)
         if order.timeout is not None:
@@ -90,27 +91,6 @@ class Script:
         except ProcessLookupError:
             os.kill(self._pid, number)
 
-    def _attach(self, kind: int, fd: int) -> None:
-        os.set_blocking(fd, False)
-        _enlarge(fd)
-        self._pipes[fd] = kind
-        self._loop.watch(fd, lambda: self._relay(fd))
-
-    def _relay(self, fd: int) -> int:
-        """Move one read's worth into the log; return its size, 0 where there was nothing."""
-        try:
-            count = self._log.relay(self._pipes[fd], fd)
-        except BlockingIOError:
-            return 0
-        if count == 0:
-            self._detach(fd)
-        return count
-
-    def _detach(self, fd: int) -> None:
-        self._loop.unwatch(fd)
-        os.close(fd)
-        del self._pipes[fd]
-
     def _look(self) -> bool:
         """Return whether bash has exited; if so, finish the job.
 
@@ -125,7 +105,7 @@ class Script:
         self._loop.unwatch(self._pidfd)
         os.close(self._pidfd)
         self._signal(signal.SIGKILL)
-        self._drain()
+        self._output.drain()
         self._log.flush()
         self._log.mark(frames.EXIT, _json(self._record(end, ended_at)))
         self._ended()
@@ -145,23 +125,12 @@ class Script:
             "ended_at": ended_at,
         }
 
-    def _drain(self) -> None:
-        """Relay what is in the pipes now, and close them.
-
-        No more than a pipe holds: a background process in a session of its own may write for ever.
-        """
-        for fd in list(self._pipes):
-            left = PIPE_SIZE
-            while left > 0 and (count := self._relay(fd)):
-                left -= count
-            if fd in self._pipes:
-                self._detach(fd)
-
 
 def _kill_session(session: int) -> None:
-    """Kill every process of a session: background jobs have process groups of their own."""
+    """Kill what is left of a session whose leader is dead: background jobs have process groups of their own."""
     for _ in range(10):  # a fork bomb may need several rounds
-        members = [pid for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))) if _session(pid) == session]
+        everybody = map(int, filter(str.isdecimal, os.listdir("/proc")))
+        members = [pid for pid in everybody if pid != session and _session(pid) == session]
         if not members:
             return
         for pid in members:
@@ -197,13 +166,6 @@ def _become(path: str, env: Mapping[str, str], folder: str, out: int, err: int) 
         os.write(2, f"magpie: can't start {BASH}: {error}\n".encode())
     finally:
         os._exit(126)
-
-
-def _enlarge(fd: int) -> None:
-    try:
-        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_SIZE)
-    except OSError:
-        return  # not root, and over the user's share of pipe memory: the usual 64 KiB work as well
 
 
 def _ordinary_oom_score() -> None:

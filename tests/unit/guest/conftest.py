@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -81,7 +82,11 @@ class AgentProcess:
         self.home.mkdir()
         command = [sys.executable, "-I", "-S", str(_BARE), "magpie_local.guest.agent.main"]
         command += ["--control", str(self.control), "--log", str(self.log), "--home", str(self.home)]
+        # As a shell does with what it starts in the background, and as the guest's init does.
+        before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGUSR1)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
+        for number, handler in before:
+            signal.signal(number, handler)
         self._clients: list[Client] = []
 
     def connect(self) -> Client:

@@ -172,6 +172,12 @@ def test_an_empty_script_succeeds(agent, client):
     assert agent.exit().code == 0
 
 
+def test_no_signal_is_ignored_or_blocked_in_the_script(agent, client):
+    client.run(b"grep -E 'Sig(Ign|Blk)' /proc/self/status")
+    agent.exit()
+    assert agent.output().split()[1::2] == [b"0" * 16, b"0" * 16]
+
+
 def test_bye_ends_the_agent_at_once(agent, client):
     client.run(b"true")
     agent.exit()
