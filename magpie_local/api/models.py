@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.job import status_of
+from magpie_local.domain.sizes import format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.job import JobRecord
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Job:
     """A job as it was when it was read (seed 000). Ask the client again for news."""
 
@@ -51,6 +52,11 @@ class Job:
     stateful: bool
     persistent: bool
     env: Mapping[str, str] = field(repr=False)
+
+    def __repr__(self) -> str:
+        ended = "" if self.exit_code is None else f" exit {self.exit_code}"
+        lasted = "" if self.duration is None else f" {format_seconds(self.duration)}"
+        return f"<Job {self.id[:8]} {self.name!r} {self.status}{ended}{lasted}>"
 
     @property
     def is_final(self) -> bool:

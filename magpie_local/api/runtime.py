@@ -26,6 +26,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from magpie_local.api.bridge import Call
 from magpie_local.api.jobs import JobService
 from magpie_local.errors import ClientClosed
 from magpie_local.wiring import open_engine, start_keeper
@@ -93,24 +94,25 @@ class Runtime:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the engine's loop and return its result; blocks."""
-        future: concurrent.futures.Future[T] | None = None
+        call = self._make_call(work)
         try:
-            future = self._submit(work)
-            return future.result()
+            call.start()
+            return call.future.result()
         except KeyboardInterrupt:
-            if future is not None:
-                future.cancel()
-                concurrent.futures.wait([future], _CANCEL_PATIENCE)
+            call.give_up()
+            concurrent.futures.wait([call.future], _CANCEL_PATIENCE)
             raise
 
     async def await_call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run `work` on the engine's loop and return its result; awaits on the caller's loop."""
-        future = asyncio.wrap_future(self._submit(work))
+        call = self._make_call(work)
+        call.start()
+        future = asyncio.wrap_future(call.future)
         try:
             while not future.done():
                 await asyncio.wait({future}, timeout=_PULSE)
         except asyncio.CancelledError:
-            future.cancel()
+            call.give_up()
             raise
         return future.result()
 
@@ -119,11 +121,11 @@ class Runtime:
         """Who leads: this (process), other or none."""
         return self._engine.role
 
-    def _submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+    def _make_call(self, work: Coroutine[Any, Any, T]) -> Call[T]:
         if self._pid != os.getpid() or not self._thread.is_alive():
             work.close()
             raise ClientClosed
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return Call(work, self._loop)
 
     def _start(self) -> None:
         self._thread.start()

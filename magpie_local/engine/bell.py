@@ -14,6 +14,8 @@ import secrets
 import socket
 from typing import TYPE_CHECKING
 
+from magpie_local.engine.files import private_folder
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -33,7 +35,7 @@ class Bell:
 
     def open(self) -> None:
         """Bind the socket and listen to it on the running loop."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_folder(self._folder)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._socket.bind(os.fspath(self._path))
         asyncio.get_running_loop().add_reader(self._socket, self._heard)

@@ -13,10 +13,18 @@ if TYPE_CHECKING:
     from magpie_local.domain.layout import AttemptFiles, Layout
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder and what is missing above it, all 0700: mkdir's own `parents` would follow the umask."""
+    if not path.parent.exists():
+        private_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+
+
 def make_folder(files: AttemptFiles, sockets: Path) -> None:
     """Make the attempt's folder and the one for control sockets, both 0700; leftovers of a crash are replaced."""
-    sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
-    files.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_folder(sockets)
+    private_folder(files.folder.parent)
     if files.folder.exists():
         shutil.rmtree(files.folder)
     files.folder.mkdir(mode=0o700)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -32,6 +33,10 @@ class Rig:
         settings = {"MAGPIE_HOME": str(home), "MAGPIE_HYPERVISOR": "fake", "MAGPIE_KEEPER": "false", **env}
         settings["MAGPIE_FAULT_LOG"] = str(folder / "points")
         return cls(home=home, tokens=tokens, env={**os.environ, **settings})
+
+    def clean(self) -> None:
+        """Remove the run directory, which may lie outside of the test's folder."""
+        shutil.rmtree(self._far_run(), ignore_errors=True)
 
     def start(self, *arguments: str, crash_at: str = "") -> subprocess.Popen[str]:
         """Start a child process that shares nothing with this one but the state directory."""
@@ -91,7 +96,9 @@ class Rig:
     def _check_log(self, job: sqlite3.Row) -> None:
         if job["script_state"] == "succeeded":
             log = self.home / "jobs" / job["id"] / str(job["attempt"]) / "log"
-            assert b"the last line\n" in log.read_bytes(), "I9: the log of a succeeded job lacks its end"
+            output = log.read_bytes()
+            assert b"the last line\n" in output, "I9: the log of a succeeded job lacks its end"
+            assert output.count(b"begin\n") == 1, "I3: the script was started twice"
         assert job["exit_code"] != 99, "I3: the script was started twice"
 
     def _leftovers(self) -> list[str]:

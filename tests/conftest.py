@@ -1,0 +1,55 @@
+"""What all tests share: the base image, built once, and the count of tests that ran on real VMs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
+
+_NO_VM = "--no-vm was given"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-vm", action="store_true", help="skip the tests that boot real virtual machines")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--no-vm"):
+        for item in items:
+            if item.get_closest_marker("vm"):
+                item.add_marker(pytest.mark.skip(reason=_NO_VM))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item):
+    outcome = yield
+    report = outcome.get_result()
+    if item.get_closest_marker("vm"):
+        report.user_properties.append(("vm", True))
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Say how many tests booted real VMs: a run without them must not pass for a whole one."""
+    reports = {kind: terminalreporter.stats.get(kind, []) for kind in ("passed", "failed", "error", "skipped")}
+    counts = {
+        kind: len({report.nodeid for report in found if ("vm", True) in report.user_properties})
+        for kind, found in reports.items()
+    }
+    ran = counts["passed"] + counts["failed"] + counts["error"]
+    terminalreporter.write_line(f"real VMs: {ran} tests ran on real VMs, {counts['skipped']} skipped")
+
+
+@pytest.fixture(scope="session")
+def image_folder() -> Path:
+    """The folder with the base image: MAGPIE_IMAGES, else one of this user's; built when it is not there."""
+    from magpie_local.images.builder import build
+
+    folder = Path(os.environ.get("MAGPIE_IMAGES") or f"/var/tmp/magpie-images-test-{os.getuid()}")
+    asyncio.run(build("base", folder))
+    return folder
