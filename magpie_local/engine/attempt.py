@@ -317,6 +317,7 @@ class AttemptRun:
                 flooded=self._flooded,
                 rebooted=self.attempt.boot_id != clock.boot_id(),
                 timeout=self.job.timeout,
+                started_at=self.job.started_at,
                 claimed_at=self.attempt.claimed_at,
                 now=clock.now(),
             ),

@@ -37,6 +37,8 @@ class Circumstances:
     #: The host has restarted since the attempt began.
     rebooted: bool = False
     timeout: float | None = None
+    #: When the engine saw the script start, if it did (wall clock).
+    started_at: float | None = None
     #: The attempt began not before, and is judged now (wall clock): the guest's claims are clamped to this.
     claimed_at: float = 0.0
     now: float = 0.0
@@ -76,8 +78,9 @@ def _by_record(record: ExitRecord, around: Circumstances) -> Outcome:
         kind, state, message = EventKind.STOPPED, ScriptState.STOPPED, "Stopped on request."
     elif record.code == 0:
         state = ScriptState.SUCCEEDED
-    ended = min(max(record.ended_at, around.claimed_at), around.now)
-    started = min(max(record.started_at, around.claimed_at), ended)
+    # The guest's clock may be a second off (it starts from a clock of whole seconds), or lie: only its difference counts.
+    started = min(max(around.started_at or record.started_at, around.claimed_at), around.now)
+    ended = min(started + max(0.0, record.ended_at - record.started_at), around.now)
     return Outcome(kind=kind, state=state, exit_code=code, message=message, started_at=started, ended_at=ended)
 
 
