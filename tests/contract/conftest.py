@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import os
+import select
+import signal
+import tempfile
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,17 +22,20 @@ from magpie_local.domain.frames import EXIT, STDERR, STDOUT, LogReader
 from magpie_local.domain.ids import new_vm_id
 from magpie_local.domain.vm import Condition, Disk, VmSpec
 from magpie_local.guest.channel import AgentGuest
+from magpie_local.hypervisor.adapter import LibvirtHypervisor
+from magpie_local.hypervisor.disks import QemuDisks
+from magpie_local.images.catalogue import ImageCatalogue
 from magpie_local.ports.guest import Order
 from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from magpie_local.domain.exitrecord import ExitRecord
     from magpie_local.domain.vm import BootImage
     from magpie_local.ports.guest import GuestSession
     from magpie_local.ports.hypervisor import Disks, Hypervisor
+    from magpie_local.ports.images import Images
 
 
 @dataclass(kw_only=True)
@@ -69,42 +78,95 @@ class World:
         return spec
 
 
-async def make_fake(tmp_path: Path) -> World:
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What a world is built from."""
+
+    #: Short: sockets lie below it.
+    folder: Path
+    images: Images
+    #: Shared by all tests of a run, so that QEMU's capabilities and the verdict on KVM are found out once.
+    cache: Path
+    request: pytest.FixtureRequest
+
+
+async def make_fake(bench: Bench) -> World:
     """Return a world of the fake hypervisor."""
-    folder = tmp_path / "vms"
-    folder.mkdir()
     return World(
-        folder=folder,
-        connect=lambda state_id: FakeHypervisor(tmp_path / "registry", state_id),
+        folder=bench.folder,
+        connect=lambda state_id: FakeHypervisor(bench.folder / "registry", state_id),
         disks=FakeDisks(),
-        image=await FakeImages(tmp_path / "images").resolve("base"),
+        image=await bench.images.resolve("base"),
         one_cpu=False,
     )
 
 
-async def make_embed(tmp_path: Path) -> World:
+async def make_embed(bench: Bench) -> World:
     """Return a world of `qemu:///embed`."""
-    pytest.skip("the libvirt adapter has no contract world yet")
+    return await _libvirt_world(bench, "qemu:///embed")
 
 
-async def make_session(tmp_path: Path) -> World:
-    """Return a world of `qemu:///session`."""
-    pytest.skip("the libvirt adapter has no contract world yet")
+async def make_session(bench: Bench) -> World:
+    """Return a world of `qemu:///session`, with a daemon of this test run's own."""
+    bench.request.getfixturevalue("session_daemon")
+    return await _libvirt_world(bench, "qemu:///session")
+
+
+async def _libvirt_world(bench: Bench, uri: str) -> World:
+    def connect(state_id: str) -> LibvirtHypervisor:
+        return LibvirtHypervisor(bench.folder / "l", state_id, images=bench.images, cache=bench.cache, uri=uri)
+
+    image = await bench.images.resolve("base")
+    return World(folder=bench.folder, connect=connect, disks=QemuDisks(), image=image, patience=60.0)
 
 
 _VM = [pytest.mark.vm, pytest.mark.timeout(300)]
+_WORLDS = [pytest.param(make_fake, id="fake"), pytest.param(make_embed, id="embed", marks=_VM)]
+# libvirt has no session for root: there test_ordinary_user.py runs these tests as another user.
+if os.geteuid() != 0:
+    _WORLDS.append(pytest.param(make_session, id="session", marks=_VM))
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(make_fake, id="fake"),
-        pytest.param(make_embed, id="embed", marks=_VM),
-        pytest.param(make_session, id="session", marks=_VM),
-    ]
-)
-async def world(request: pytest.FixtureRequest, tmp_path: Path) -> World:
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder of this run."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def session_daemon() -> Iterator[None]:
+    """A runtime folder for the session's daemons, which are ended afterwards."""
+    with tempfile.TemporaryDirectory(prefix="mgp") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        yield
+        for pid_file in Path(folder).glob("libvirt/*.pid"):
+            _end(int(pid_file.read_text()))
+
+
+def _end(pid: int) -> None:
+    """End a process that is no child of ours, and return when it has."""
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        signal.pidfd_send_signal(pidfd, signal.SIGTERM)
+        select.select([pidfd], [], [], 10)
+        os.close(pidfd)
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, cache: Path) -> Iterator[Bench]:
+    """A place for one test's world."""
+    with tempfile.TemporaryDirectory(prefix="mgp") as name:
+        folder = Path(name)
+        # Building an image takes a loop of its own, so it is asked for here, where none runs.
+        real = request.node.get_closest_marker("vm") is not None
+        images = ImageCatalogue(request.getfixturevalue("image_folder")) if real else FakeImages(folder / "images")
+        yield Bench(folder=folder, images=images, cache=cache, request=request)
+
+
+@pytest.fixture(params=_WORLDS)
+async def world(request: pytest.FixtureRequest, bench: Bench) -> World:
     """One hypervisor per parameter, and what a VM on it needs."""
-    made: World = await request.param(tmp_path)
+    made: World = await request.param(bench)
     return made
 
 

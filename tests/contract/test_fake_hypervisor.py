@@ -199,6 +199,7 @@ async def test_a_vm_that_cannot_be_started_says_why_and_leaves_nothing(fake, spe
 async def test_a_foreign_process_of_a_reused_number_is_not_killed(fake, spec):
     await fake.start(spec)
     record = fake._registry.read(spec.id)
+    await asyncio.sleep(0.05)  # start times count in 10 ms
     bystander = await asyncio.create_subprocess_exec("sleep", "300")
     await fake.kill(spec.id)
     await eventually(lambda: fake._sight(spec.id) is None)

@@ -57,10 +57,11 @@ class Machine:
 
 
 class GuestMachine(Machine):
-    """A virtual machine with two virtio-serial ports."""
+    """A virtual machine with our two virtio-serial ports. Where they are not, this is no guest of ours."""
 
     def __init__(self) -> None:
         super().__init__("/root", "/run/magpie/script")
+        self._control = self._log = ""
 
     def prepare(self) -> None:
         """Run before everything else in the guest.
@@ -68,20 +69,23 @@ class GuestMachine(Machine):
         As a real-time process on the only CPU it is awake at once at each write of the script: that keeps stdout and
         stderr in order, and the agent alive under a fork bomb. Children start as ordinary processes again.
         """
+        self._control, self._log = _port(CONTROL_PORT), _port(LOG_PORT)
         os.makedirs("/run/magpie", 0o700, exist_ok=True)
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
         _write("/proc/self/oom_score_adj", b"-1000")
 
     def control(self, loop: Loop) -> Control:
         """Open the control port, which must never block."""
-        return VirtioControl(loop, os.open(_port(CONTROL_PORT), os.O_RDWR | os.O_NONBLOCK))
+        return VirtioControl(loop, os.open(self._control, os.O_RDWR | os.O_NONBLOCK))
 
     def log(self) -> int:
         """Open the log port, which may block."""
-        return os.open(_port(LOG_PORT), os.O_WRONLY)
+        return os.open(self._log, os.O_WRONLY)
 
     def end(self, code: int) -> NoReturn:
-        """Power off, at once and from whatever state the guest is in."""
+        """Power off, at once and from whatever state the guest is in; never a machine that is no guest of ours."""
+        if not self._log:
+            sys.exit(code)
         os.sync()
         _write("/proc/sysrq-trigger", b"o")
         while True:
