@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from _pytest.terminal import TerminalReporter
 
 _NO_VM = "--no-vm was given"
+#: Seconds for a test on real VMs that names no limit of its own.
+_VM_TIMEOUT = 120
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -20,10 +24,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--no-vm"):
-        for item in items:
-            if item.get_closest_marker("vm"):
-                item.add_marker(pytest.mark.skip(reason=_NO_VM))
+    for item in items:
+        if item.get_closest_marker("vm") is None:
+            continue
+        if config.getoption("--no-vm"):
+            item.add_marker(pytest.mark.skip(reason=_NO_VM))
+        own = item.get_closest_marker("timeout")
+        limit = own.args[0] if own is not None and own.args else _VM_TIMEOUT
+        # The first of them also waits for the image to be built; that does not count.
+        item.add_marker(pytest.mark.timeout(limit, func_only=True), append=False)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -46,10 +55,23 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def image_folder() -> Path:
-    """The folder with the base image: MAGPIE_IMAGES, else one of this user's; built when it is not there."""
+def image_folder(pytestconfig: pytest.Config) -> Path:
+    """The folder with the base image: MAGPIE_IMAGES, else one of this user's; built when it is not up to date."""
     from magpie_local.images.builder import build
 
     folder = Path(os.environ.get("MAGPIE_IMAGES") or f"/var/tmp/magpie-images-test-{os.getuid()}")
-    asyncio.run(build("base", folder))
+    asyncio.run(build("base", folder, progress=_teller(pytestconfig)))
     return folder
+
+
+def _teller(config: pytest.Config) -> Callable[[str], None]:
+    """Return a function that shows the building of an image while output is captured."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+    terminal = config.pluginmanager.getplugin("terminalreporter")
+
+    def tell(line: str) -> None:
+        if capture is not None and terminal is not None and "up to date" not in line:
+            with capture.global_and_fixture_disabled():
+                terminal.write_line(line)
+
+    return tell
