@@ -1,11 +1,12 @@
 """Jobs end to end through the public API, on real VMs: `.venv/bin/python -m benchmarks.jobs [--json FILE]`.
 
-    cold start         create() called -> first output line in the reader's hands, against the bare reference guest, in turn
-    completion         the exit record is in the log file -> wait() has returned
-    log latency        a record is in the log file -> the follower has it
-    100 MB log         whole, cap raised: rate, and what the engine's memory grew by
-    flood              a guest that writes without end under the default cap: what the host pays
-    loop lag           the longest time that the engine's loop did not answer while all that ran
+cold start         create() called -> first output line in the reader's hands, against the bare reference
+guest, in turn
+completion         the exit record is in the log file -> wait() has returned
+log latency        a record is in the log file -> the follower has it
+100 MB log         whole, cap raised: rate, and what the engine's memory grew by
+flood              a guest that writes without end under the default cap: what the host pays
+loop lag           the longest time that the engine's loop did not answer while all that ran
 """
 
 from __future__ import annotations
@@ -16,13 +17,18 @@ import itertools
 import os
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 
 from benchmarks import reference_guest
-from benchmarks.report import Report
+from benchmarks.report import number, report, spread, times
 from magpie_local import Magpie
+from magpie_local.domain.frames import GAP_PAYLOAD
 from magpie_local.domain.sizes import MIB
+
+if TYPE_CHECKING:
+    from benchmarks.report import Figure
 
 _SPIKE = Path(__file__).resolve().parent.parent.parent / "shared" / "spikes" / "make_guest.sh"
 _GUEST = Path("/var/tmp/magpie-bench-guest")
@@ -32,19 +38,25 @@ _LINES = "for i in $(seq 1 100); do echo line $i; sleep 0.05; done"
 def main() -> None:
     """Measure, and print a table."""
     options = _options()
-    report = Report("jobs on real VMs")
+    report("jobs on real VMs", measure(options.starts, options.flood), json_file=options.json)
+
+
+def measure(starts: int = 10, flood_seconds: int = 20) -> list[Figure]:
+    """Run all parts on one engine, and return their figures."""
     with Magpie() as client:
         lag = LagProbe(client)
-        cold_starts(client, report, options.starts)
-        completion(client, report, options.starts)
-        log_latency(client, report)
-        large_log(client, report)
-        flood(client, report, options.flood)
-        report.add("engine loop lag", "s", lag.stop(), note="goal: at most 0.050")
-    report.show(options.json)
+        figures = [
+            *cold_starts(client, starts),
+            completion(client, starts),
+            log_latency(client),
+            *large_log(client),
+            *flood(client, flood_seconds),
+        ]
+        lags = lag.stop()
+    return [*figures, times("engine loop lag", lags), number("longest", 1000 * max(lags), "ms", goal="<= 50")]
 
 
-def cold_starts(client: Magpie, report: Report, count: int) -> None:
+def cold_starts(client: Magpie, count: int) -> list[Figure]:
     """Measure this project's cold start and the bare guest's in turn, so that a drift of the machine hits both."""
     guest = reference_guest.build(_SPIKE, _GUEST) if _SPIKE.exists() else None
     ours, bare = [], []
@@ -52,35 +64,37 @@ def cold_starts(client: Magpie, report: Report, count: int) -> None:
         ours.append(_first_output(client))
         if guest is not None:
             bare.append(reference_guest.start_seconds(guest))
-    report.add("cold start to first output", "s", ours)
+    figures = [spread("cold start, create() to first output", ours, "s")]
     if bare:
-        report.add("reference: bare QEMU, shell agent", "s", bare)
-        report.add("ratio", "x", [a / b for a, b in zip(ours, bare, strict=True)], note="goal: at most 1.3")
+        ratios = [a / b for a, b in zip(ours, bare, strict=True)]
+        figures.append(spread("reference: bare QEMU, shell agent", bare, "s"))
+        figures.append(spread("cold start / reference, pair by pair", ratios, "x", goal="<= 1.3"))
+    return figures
 
 
-def completion(client: Magpie, report: Report, count: int) -> None:
+def completion(client: Magpie, count: int) -> Figure:
     """Measure from the exit record's arrival in the log file to the return of wait()."""
-    times = []
+    late = []
     for _ in range(count):
         job = client.jobs.create(name="completion", script="echo done")
         client.jobs.wait(job.id)
         returned = time.time()
-        times.append(returned - _log(client, job.id).stat().st_mtime)
-    report.add("completion known after", "s", times, note="goal: at most 0.100")
+        late.append(returned - _log(client, job.id).stat().st_mtime)
+    return times("exit record written to wait() returned", late, goal="<= 100")
 
 
-def log_latency(client: Magpie, report: Report) -> None:
+def log_latency(client: Magpie) -> Figure:
     """Measure from the record's arrival in the log file to the follower's hands."""
     job = client.jobs.create(name="latency", script=_LINES)
-    times: list[float] = []
+    late: list[float] = []
     for chunk in client.jobs.stream_logs(job.id):
         now = time.time()
         if chunk.stream == "stdout":
-            times.append(now - _log(client, job.id).stat().st_mtime)
-    report.add("log latency, file to reader", "s", times, note="goal: p95 at most 0.050")
+            late.append(now - _log(client, job.id).stat().st_mtime)
+    return times("output written to reader", late, goal="p95 <= 50")
 
 
-def large_log(client: Magpie, report: Report) -> None:
+def large_log(client: Magpie) -> list[Figure]:
     """Measure 100 MB of output with the cap raised."""
     size = 100 * 1000 * 1000
     before = psutil.Process().memory_info().rss
@@ -95,19 +109,25 @@ def large_log(client: Magpie, report: Report) -> None:
             received += len(chunk.data)
         peak = max(peak, psutil.Process().memory_info().rss)
     assert received == size + 1, f"{received} of {size + 1} bytes arrived"
-    report.add("100 MB log, cap raised", "MB/s", [received / 1e6 / max(last - first, 1e-6)], note="goal: at least 10")
-    report.add("engine memory growth", "MiB", [(peak - before) / MIB], note="goal: at most 32")
+    return [
+        number("100 MB log with the cap raised", received / 1e6 / max(last - first, 1e-6), "MB/s", goal=">= 10"),
+        number("this process grew by", (peak - before) / MIB, "MiB", goal="<= 32"),
+    ]
 
 
-def flood(client: Magpie, report: Report, seconds: int) -> None:
+def flood(client: Magpie, seconds: int) -> list[Figure]:
     """Measure what an endless writer costs the host under the default cap."""
     before = psutil.Process().memory_info().rss
     job = client.jobs.create(name="flood", script="yes flooding the log", timeout=seconds)
-    done = client.jobs.wait(job.id)
+    client.jobs.wait(job.id)
     grown = (psutil.Process().memory_info().rss - before) / MIB
-    note = next(chunk.text.strip() for chunk in client.jobs.stream_logs(job.id) if chunk.stream == "note")
-    report.add(f"flood of {seconds} s: log file", "MiB", [_log(client, job.id).stat().st_size / MIB], note=note)
-    report.add("engine memory growth in it", "MiB", [grown], note=f"job ended {done.script_state}")
+    gap = next(chunk for chunk in client.jobs.stream_logs(job.id) if chunk.stream == "note")
+    (dropped,) = GAP_PAYLOAD.unpack(gap.data)
+    return [
+        number(f"{seconds} s of flood: the log file", _log(client, job.id).stat().st_size / MIB, "MiB", goal="<= 16"),
+        number("of it dropped in the guest", dropped / MIB, "MiB"),
+        number("this process grew by", grown, "MiB", goal="<= 32"),
+    ]
 
 
 class LagProbe:

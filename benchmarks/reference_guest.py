@@ -1,7 +1,9 @@
 """The reference for cold starts: the smallest guest that runs a shell command, booted by QEMU directly.
 
-It is the guest of the design's spike, built by `make_guest.sh` of the shared design material; without that folder there is no
-reference, and the benchmark says so. No libvirt, no store, no agent in Python: what it needs is the floor on this machine.
+It is the guest of the design's spike, built by `make_guest.sh` of the shared design material; without that folder
+there is no
+reference, and the benchmark says so. No libvirt, no store, no agent in Python: what it needs is the floor on this
+machine.
 """
 
 from __future__ import annotations
@@ -15,9 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-APPEND = (
-    "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off nokaslr tsc=reliable no_timer_check cryptomgr.notests"
-)
+APPEND = "console=ttyS0 quiet loglevel=1 panic=-1 mitigations=off nokaslr tsc=reliable no_timer_check cryptomgr.notests"
 _LIMIT = 120.0
 
 

@@ -27,9 +27,13 @@ class Figure:
 
 def times(name: str, seconds: Sequence[float], *, goal: str = "") -> Figure:
     """Return the spread of durations, in milliseconds."""
-    cuts = statistics.quantiles(seconds, n=100, method="inclusive")
-    p50, p95, p99 = (1000 * cuts[at - 1] for at in (50, 95, 99))
-    return Figure(name=name, unit="ms", p50=p50, p95=p95, p99=p99, goal=goal)
+    return spread(name, [1000 * one for one in seconds], "ms", goal=goal)
+
+
+def spread(name: str, values: Sequence[float], unit: str, *, goal: str = "") -> Figure:
+    """Return the spread of measured values."""
+    cuts = statistics.quantiles(values, n=100, method="inclusive") if len(values) > 1 else [values[0]] * 99
+    return Figure(name=name, unit=unit, p50=cuts[49], p95=cuts[94], p99=cuts[98], goal=goal)
 
 
 def number(name: str, value: float, unit: str, *, goal: str = "") -> Figure:

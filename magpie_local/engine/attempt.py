@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from magpie_local.domain.reasons import Reason
 from magpie_local.domain.states import EventKind, ScriptState, VmState
 from magpie_local.domain.vm import Condition, Disk, VmSpec
-from magpie_local.engine.evidence import gather, secure
+from magpie_local.engine.evidence import Evidence, gather, secure
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import make_folder, remove_leftovers
 from magpie_local.engine.verdict import Circumstances, failure, judge
@@ -52,6 +52,8 @@ _BROKEN = frozenset({Condition.GONE, Condition.CRASHED, Condition.DISK_ERROR})
 _TICK = 1.0
 #: Time for the guest to enforce a stop, beyond the grace it was given, seconds.
 _STOP_SLACK = 3.0
+#: Time for the exit record to reach the file after the agent told of it: they take two ways through QEMU, seconds.
+_LAST_WORDS = 2.0
 
 
 class _InterruptedError(Exception):
@@ -298,7 +300,7 @@ class AttemptRun:
 
     async def _judge(self, otherwise: Outcome | None = None) -> Outcome | None:
         """Return the outcome by the evidence; None where the script never started and may be tried in a new VM."""
-        evidence = await asyncio.to_thread(gather, self._files, self.attempt.nonce)
+        evidence = await self._gather()
         if self.job.script_state is ScriptState.RUNNING:
             # What is recorded has happened, though a power cut may have taken the log's beginning.
             evidence = replace(evidence, started=True)
@@ -322,6 +324,15 @@ class AttemptRun:
                 now=clock.now(),
             ),
         )
+
+    async def _gather(self) -> Evidence:
+        """Read the evidence; when the agent said that it has ended, give its last words a moment to reach the file."""
+        give_up = self._ports.clock.monotonic() + _LAST_WORDS
+        while True:
+            evidence = await asyncio.to_thread(gather, self._files, self.attempt.nonce)
+            if not self._exited or evidence.exit is not None or self._ports.clock.monotonic() >= give_up:
+                return evidence
+            await asyncio.sleep(0.01)
 
     async def _conclude(self, outcome: Outcome | None) -> None:
         if outcome is None:

@@ -32,10 +32,11 @@ class FakeImages:
         if name not in self._names:
             raise ImageNotFound(f"There is no image {name!r}.")
         folder = self._folder / name
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kernel, initrd, root, scratch = (folder / part for part in ("kernel", "initrd", "root", "scratch"))
-        for file in (kernel, initrd, root, scratch):
-            file.write_bytes(b"fake")
+        kernel, initrd, root, scratch = files = [folder / part for part in ("kernel", "initrd", "root", "scratch")]
+        if not scratch.exists():
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for file in files:
+                file.write_bytes(b"fake")
         return BootImage(
             name=name, version="fake-1", kernel=kernel, initrd=initrd, root=root, scratch=scratch,
             cmdline="quiet", architecture="x86_64", min_memory_mb=64,

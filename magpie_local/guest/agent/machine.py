@@ -32,10 +32,12 @@ _BASE_ENV = {
 class Machine:
     """What the agent asks of the place where it runs.
 
-    `home` is the script's working directory and HOME, `script` the path where its text is kept.
+    `home` is the script's working directory and HOME, `script` the path where its text is kept; `patience` is how many
+    seconds the agent waits for its order (0: as long as it usually does).
     """
 
-    def __init__(self, home: str, script: str) -> None:
+    def __init__(self, home: str, script: str, patience: float = 0.0) -> None:
+        self.patience = patience
         self.home = home
         self.script = script
         self.env = {**_BASE_ENV, "HOME": home}
@@ -95,8 +97,8 @@ class GuestMachine(Machine):
 class HostProcess(Machine):
     """A process of the host: a listening socket and a file are its ports. Who started it cleans up after it."""
 
-    def __init__(self, control: str, log: str, home: str) -> None:
-        super().__init__(home, log + ".script")
+    def __init__(self, control: str, log: str, home: str, patience: float = 0.0) -> None:
+        super().__init__(home, log + ".script", patience)
         self._control = control
         self._log = log
 

@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 def main() -> NoReturn:
     """Serve one order, then end the machine."""
     given = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=True))
-    serve(HostProcess(given["--control"], given["--log"], given["--home"]) if given else GuestMachine())
+    serve(_host_process(given) if given else GuestMachine())
+
+
+def _host_process(given: dict[str, str]) -> HostProcess:
+    return HostProcess(given["--control"], given["--log"], given["--home"], float(given.get("--patience", 0)))
 
 
 def serve(machine: Machine) -> NoReturn:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Seconds that the guest stays up for the host's last word after the exit record is written.
 LAST_WORD = 5.0
+#: Seconds that the guest waits for its order: a machine whose host has forgotten it must not stay for ever.
+ORDER_PATIENCE = 900.0
 
 
 class RunOrder:
@@ -83,6 +85,7 @@ class Agent:
         }
         control.receive = self._receive
         control.lost = self._void
+        self._forgotten = loop.after(machine.patience or ORDER_PATIENCE, loop.stop)
 
     def _receive(self, item: Message | bytes) -> None:
         if isinstance(item, bytes):
@@ -126,6 +129,7 @@ class Agent:
         order, self._incoming = self._incoming, None
         assert order is not None
         order.close()
+        self._loop.cancel(self._forgotten)
         self._state, self._attempt = "running", order.attempt
         self._script = Script(self._loop, self._log, order, self._exited)
         self._script.start({**self._machine.env, **order.env}, self._machine.home)

@@ -74,7 +74,7 @@ class Client:
 class AgentProcess:
     """The agent, started as the fake hypervisor starts it."""
 
-    def __init__(self, folder: Path, log: Path | None = None) -> None:
+    def __init__(self, folder: Path, log: Path | None = None, *, patience: float = 0.0) -> None:
         self.folder = folder
         self.log = log or folder / "log"
         self.control = folder / "control"
@@ -82,6 +82,7 @@ class AgentProcess:
         self.home.mkdir()
         command = [sys.executable, "-I", "-S", str(_BARE), "magpie_local.guest.agent.main"]
         command += ["--control", str(self.control), "--log", str(self.log), "--home", str(self.home)]
+        command += ["--patience", str(patience)]
         # As a shell does with what it starts in the background, and as the guest's init does.
         before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGUSR1)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
@@ -141,3 +142,10 @@ def agent_with_full_log(tmp_path: Path) -> Iterator[AgentProcess]:
     process = AgentProcess(tmp_path, log=Path("/dev/full"))
     yield process
     process.close()
+
+
+@pytest.fixture
+def impatient_agent(tmp_path: Path) -> Iterator[AgentProcess]:
+    started = AgentProcess(tmp_path, patience=0.3)
+    yield started
+    started.close()

@@ -218,3 +218,8 @@ def _alive(pid: int) -> bool:
             return stat.read().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_an_agent_whose_host_has_forgotten_it_ends(impatient_agent):
+    assert impatient_agent.process.wait(timeout=10) == 0
+    assert impatient_agent.frames() == []

@@ -1,0 +1,9 @@
+"""Run all benchmarks (`./dev bench`): about ten minutes. Each can be run alone as well."""
+
+from __future__ import annotations
+
+import runpy
+
+for name in ("startup", "store", "queue", "jobs"):
+    runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    print()
