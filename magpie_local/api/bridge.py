@@ -47,12 +47,16 @@ class Call(Generic[T]):
             self._task.cancel()
         elif not self.future.done():
             self._work.close()
-            self.future.cancel()
+            self._drop()
 
     def _finish(self, task: asyncio.Task[T]) -> None:
         if task.cancelled():
-            self.future.cancel()
+            self._drop()
         elif (error := task.exception()) is not None:
             self.future.set_exception(error)
         else:
             self.future.set_result(task.result())
+
+    def _drop(self) -> None:
+        self.future.cancel()
+        self.future.set_running_or_notify_cancel()  # concurrent.futures.wait() sees no end without it

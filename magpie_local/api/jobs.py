@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +84,7 @@ class JobService:
 
     async def run_and_wait(self, *args: Any, poll_interval: float = 5, **kwargs: Any) -> Job:
         """Create a job and wait for its end. Its end is pushed, so `poll_interval` is only checked."""
-        if isinstance(poll_interval, bool) or not isinstance(poll_interval, (int, float)) or poll_interval <= 0:
-            raise InvalidInput("poll_interval", poll_interval, "a positive number of seconds")
+        _check_seconds("poll_interval", poll_interval)
         job = await self.create(*args, **kwargs)
         return await self.wait(job.id)
 
@@ -94,17 +94,20 @@ class JobService:
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Return the job once its script's state is final; giving up on waiting never touches the job."""
+        if timeout is not None:
+            _check_seconds("timeout", timeout)
         parsed = parse_job_id(job_id)
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
-                    ring = self._engine.bell.listen()
-                    record = await self._record(parsed)
-                    if record.script_state.is_final:
-                        return job_of(record)
-                    await self._engine.bell.wait(ring, _LOOK)
-        except TimeoutError:
-            raise WaitTimeout(f"Job {job_id} has not ended within {timeout} s; it goes on.") from None
+        clock = self._engine.ports.clock
+        give_up = math.inf if timeout is None else clock.monotonic() + timeout
+        while True:
+            ring = self._engine.bell.listen()
+            record = await self._record(parsed)
+            if record.script_state.is_final:
+                return job_of(record)
+            left = give_up - clock.monotonic()
+            if left <= 0:
+                raise WaitTimeout(f"Job {parsed} has not ended within {timeout} s; it goes on.")
+            await self._engine.bell.wait(ring, min(_LOOK, left))
 
     async def page(
         self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None
@@ -203,6 +206,11 @@ def _refuse_later(given: Mapping[str, object]) -> None:
 def _check_whole(name: str, value: object, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise InvalidInput(name, value, f"a whole number from {least} to {most}")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        raise InvalidInput(name, value, "a number of seconds, 0 or more")
 
 
 def _unknown(job_id: JobId) -> JobNotFound:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import io
 import os
 from typing import TYPE_CHECKING
 
@@ -155,7 +156,8 @@ def _read_text(path: Path, tail: int | None) -> str:
     text = "".join(parts)
     if tail is None:
         return text
-    lines = text.splitlines(keepends=True)
+    # As in a terminal: str.splitlines() would end a line at form feeds and other odd characters too.
+    lines = io.StringIO(text, newline="\n").readlines()
     return "".join(lines[max(0, len(lines) - tail) :])
 
 

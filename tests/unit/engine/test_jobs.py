@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 
@@ -303,7 +304,7 @@ async def test_stopping_an_ended_or_an_unknown_job_changes_nothing(world):
 
 
 async def test_a_stop_that_races_with_the_end_leaves_one_truth(world):
-    async def race(engine, delay):
+    async def race(engine: Any, delay: float) -> Any:
         job_id = await engine.submit("sleep 0.1; echo done")
         await engine.running(job_id)
         await asyncio.sleep(delay)
