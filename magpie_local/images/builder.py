@@ -12,17 +12,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from magpie_local.errors import ImageBroken, ImageNotFound
+from magpie_local.errors import ImageBroken, ImageBuildFailed, ImageNotFound
 from magpie_local.images import initramfs, kit, manifest, rootfs, scratch
 from magpie_local.images.buildlock import build_lock
 from magpie_local.images.catalogue import CURRENT, ImageCatalogue, ImageInfo
 from magpie_local.images.host import Host, this_host
 from magpie_local.images.manifest import FILES, INITRD, MANIFEST, SCRATCH, Manifest
+from magpie_local.images.needs import needs
 from magpie_local.images.recipe import Recipe, load_recipe
 from magpie_local.images.workspace import BuildFolders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from magpie_local.domain.need import Need
 
 #: Modules whose change changes what is built.
 _BUILDER = ("aptsources.py", "builder.py", "cpio.py", "initramfs.py", "kit.py", "rootfs.py", "scratch.py")
@@ -43,14 +46,21 @@ async def build(
         ImageBuildFailed: the step, the last lines of the tool's output, and the cure.
     """
     recipe, host = load_recipe(name), this_host()
-    image = folder / name
-    image.mkdir(mode=0o755, parents=True, exist_ok=True)
-    async with build_lock(image / ".lock", lambda: progress(f"{name}: waiting for another build")) as lock:
-        key = build_key(recipe, host)
-        if not force and (built := await _up_to_date(name, folder, key)):
-            progress(f"{name}: up to date, version {built.folder.name}")
-            return built
-        return await _Build(recipe, host, image, key, lock, progress).run()
+    key = build_key(recipe, host)
+    # Before anything is written: the folder may belong to another user, who has built what is needed here.
+    built = None if force else await _up_to_date(name, folder, key)
+    if built is None:
+        _require(needs())
+        try:
+            return await _build_locked(recipe, host, folder, key, force=force, progress=progress)
+        except OSError as error:
+            where = error.filename or folder
+            raise ImageBuildFailed(
+                f"the image {name!r} can't be built: {where}: {error.strerror}",
+                hint="Free some space, or choose another folder with MAGPIE_IMAGES.",
+            ) from error
+    progress(f"{name}: up to date, version {built.folder.name}")
+    return built
 
 
 def build_key(recipe: Recipe, host: Host) -> str:
@@ -64,6 +74,28 @@ def build_key(recipe: Recipe, host: Host) -> str:
         content = hashlib.sha256(files[path].data).hexdigest()
         digest.update(f"{path} {files[path].executable} {content}\n".encode())
     return digest.hexdigest()
+
+
+async def _build_locked(
+    recipe: Recipe, host: Host, folder: Path, key: str, *, force: bool, progress: Callable[[str], None]
+) -> ImageInfo:
+    name = recipe.name
+    image = folder / name
+    image.mkdir(mode=0o755, parents=True, exist_ok=True)
+    async with build_lock(image / ".lock", lambda: progress(f"{name}: waiting for another build")) as lock:
+        if not force and (built := await _up_to_date(name, folder, key)):
+            progress(f"{name}: another build has just made version {built.folder.name}")
+            return built
+        return await _Build(recipe, host, image, key, lock, progress).run()
+
+
+def _require(found: Sequence[Need]) -> None:
+    """Raise ImageBuildFailed with all that is missing and every cure, before the first step."""
+    missing = [need for need in found if not need.ok]
+    if missing:
+        what = ", ".join(f"{need.name} ({need.detail})" for need in missing)
+        cures = dict.fromkeys(need.cure for need in missing if need.cure)
+        raise ImageBuildFailed(f"an image can't be built on this machine: {what}", hint="\n".join(cures))
 
 
 async def _up_to_date(name: str, folder: Path, key: str) -> ImageInfo | None:
@@ -149,6 +181,7 @@ class _Build:
             (out / name).chmod(0o644)
             _sync(out / name)
             (out / name).rename(fresh / name)
+        fresh.chmod(0o755)  # whatever the umask: QEMU may run as another user
         _sync(fresh)
         if version.exists():
             # The same contents again: the folder there has lost a file, or a byte of one (else it were up to date).

@@ -10,11 +10,8 @@ from magpie_local.domain.need import Need
 from magpie_local.images import tools
 
 _NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
-#: Switches with which some distributions close user namespaces to ordinary users; the value that opens them.
-_SWITCHES = {
-    "/proc/sys/kernel/unprivileged_userns_clone": "1",
-    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": "0",
-}
+#: Debian's switch that closes user namespaces to ordinary users (Ubuntu's, of AppArmor, lets mmdebstrap pass).
+_SWITCH = Path("/proc/sys/kernel/unprivileged_userns_clone")
 
 
 def needs() -> list[Need]:
@@ -52,22 +49,19 @@ def _ids(path: str) -> Need:
 
 
 def _kernel_allows() -> Need:
-    for path, open_value in _SWITCHES.items():
-        if _value(path) not in (None, open_value):
-            setting = path.removeprefix("/proc/sys/").replace("/", ".")
+    for path, open_value in ((_SWITCH, "1"), (_NAMESPACES, "10000")):
+        if _value(path) == "0":
+            setting = ".".join(path.parts[-2:])
             return Need(
-                name="user namespaces", ok=False, detail=f"closed by {setting}",
+                name="user namespaces", ok=False, detail=f"{setting} is 0",
                 cure=f"sudo sysctl {setting}={open_value}, or build as root",
             )  # fmt: skip
-    if _value(str(_NAMESPACES)) == "0":
-        setting = "user.max_user_namespaces"
-        return Need(name="user namespaces", ok=False, detail=f"{setting} is 0", cure=f"sudo sysctl {setting}=10000")
     return Need(name="user namespaces", ok=True, detail="open to ordinary users", cure=None)
 
 
-def _value(path: str) -> str | None:
+def _value(path: Path) -> str | None:
     try:
-        return Path(path).read_text().strip()
+        return path.read_text().strip()
     except OSError:
         return None
 

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 STEP = "packages, kernel and root file system"
 
+_HINT = (
+    "Packages come from where this host's apt gets them: see that `apt-get update` works, and that /var/tmp has room."
+)
+
 #: Settings of the host's apt that decide whether its archives can be reached and trusted.
 _APT_SETTINGS = (
     "Acquire::http", "Acquire::https", "Acquire::ftp", "Acquire::Retries", "Acquire::Check-", "Acquire::Force",
@@ -71,7 +75,7 @@ class RootBuild:
         env = os.environ | {"TMPDIR": str(self.work), "PATH": tools.SEARCH_PATH}
         await tools.run(
             STEP, "mmdebstrap", *self._options(kernel), self.host.codename, "-", "archives.sources",
-            cwd=self.out, env=env, keep_open=(self.lock,),
+            cwd=self.out, env=env, keep_open=(self.lock,), hint=_HINT,
         )  # fmt: skip
 
     def _options(self, kernel: str) -> list[str]:

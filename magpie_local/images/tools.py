@@ -40,13 +40,19 @@ def install_command(*packages: str) -> str:
 
 
 async def run(
-    step: str, *argv: str, cwd: Path, env: Mapping[str, str] | None = None, keep_open: tuple[int, ...] = ()
+    step: str,
+    *argv: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    keep_open: tuple[int, ...] = (),
+    hint: str = "",
 ) -> None:
     """Run a tool to its end; its output goes into the error, if there is one.
 
     Args:
         step: what the build is doing, for the error.
         keep_open: file descriptors that the tool and its children inherit.
+        hint: what to look at when it fails.
 
     Raises:
         ImageBuildFailed: the tool is missing, or ended with another code than 0.
@@ -62,7 +68,9 @@ async def run(
         raise
     if process.returncode:
         text = "\n".join(f"    {line}" for line in tail)
-        raise ImageBuildFailed(f"{step}: {argv[0]} ended with code {process.returncode}; its last lines:\n{text}")
+        raise ImageBuildFailed(
+            f"{step}: {argv[0]} ended with code {process.returncode}; its last lines:\n{text}", hint=hint
+        )
 
 
 async def output(step: str, *argv: str, cwd: Path) -> bytes:
