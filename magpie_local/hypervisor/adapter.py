@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import platform
 import shutil
@@ -16,7 +17,7 @@ from magpie_local.errors import HostDiskFull, HostError, HypervisorTimeout, Hype
 from magpie_local.hypervisor import accel, capabilities, place
 from magpie_local.hypervisor.channel import ChannelLost, LibvirtError
 from magpie_local.hypervisor.connection import OPEN_BUDGET, Connection
-from magpie_local.hypervisor.domain_xml import domain_xml, machine_of
+from magpie_local.hypervisor.domain_xml import domain_name, domain_xml, machine_of
 from magpie_local.hypervisor.host import METADATA, NO_DOMAIN
 from magpie_local.hypervisor.processes import Exits
 
@@ -60,9 +61,11 @@ class LibvirtHypervisor:
         self._connection: Connection | None = None
         self._features: Features | None = None
         self._emulator = ""
+        self._logs: Path | None = None
         self._callbacks: list[Callable[[VmSight], None]] = []
         self._attempts: dict[str, str] = {}
-        self._exits = Exits(lambda vm_id: self._tell("gone", vm_id))
+        self._ending: dict[str, asyncio.Task[None]] = {}
+        self._exits = Exits(lambda vm_id: self._report(Condition.GONE, vm_id))
 
     async def open(self) -> Features:
         """Connect, and prove which accelerator works.
@@ -86,6 +89,7 @@ class LibvirtHypervisor:
             await connection.close()
             raise
         self._connection = connection
+        self._logs = where.logs
         self._features = Features(
             connection=where.label,
             accelerator=verdict.accelerator,
@@ -98,6 +102,9 @@ class LibvirtHypervisor:
         """Leave libvirt; VMs go on."""
         self._exits.close()
         self._features = None
+        # QEMU has exited already where one of these is still there: libvirt tidies up with us or at the next open.
+        for ending in self._ending.values():
+            ending.cancel()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -110,6 +117,7 @@ class LibvirtHypervisor:
         """
         assert self._features is not None, "open() comes first"
         xml = domain_xml(spec, self._features.accelerator, self._emulator)
+        await asyncio.to_thread(_claim, spec.log, spec.console)
         self._attempts[spec.id] = spec.attempt_id
         try:
             await self._call("create", xml, budget=_START_BUDGET, again=False)
@@ -122,23 +130,34 @@ class LibvirtHypervisor:
         await self._exits.watch([spec.id])
 
     async def destroy(self, vm_id: VmId) -> None:
-        """End a VM at once; one that is not there has ended."""
+        """End a VM at once; one that is not there, or is not ours, is left as it is."""
+        if (await self.sight(vm_id)).condition is Condition.GONE:
+            return
+        await self._exits.watch([vm_id])
+        if vm_id not in self._ending:
+            self._ending[vm_id] = asyncio.create_task(self._end(vm_id), name=f"end {vm_id}")
+            self._ending[vm_id].add_done_callback(lambda ended: self._ended(vm_id, ended))
+        ending = self._ending[vm_id]
+        exit_seen = asyncio.ensure_future(self._exits.exit_of(vm_id).wait())
         try:
-            await self._call("destroy", vm_id, budget=_DESTROY_BUDGET)
-        except LibvirtError as error:
-            if error.code != NO_DOMAIN and (await self.sight(vm_id)).condition is not Condition.GONE:
-                raise HostError(f"libvirt could not end the VM {vm_id}: {error}.", hint="") from error
-        self._attempts.pop(vm_id, None)
+            await asyncio.wait({ending, exit_seen}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            exit_seen.cancel()
+        if not exit_seen.done():
+            await asyncio.shield(ending)
 
     async def sight(self, vm_id: VmId) -> VmSight:
         """Return what is known of one VM; GONE where there is none of ours."""
+        gone = VmSight(id=vm_id, attempt_id="", condition=Condition.GONE)
+        if self._exits.has_exited(vm_id):
+            return gone
         try:
             seen = await self._call("look", vm_id, budget=_LOOK_BUDGET)
         except LibvirtError as error:
             if error.code != NO_DOMAIN:
                 raise HostError(f"libvirt could not look at the VM {vm_id}: {error}.", hint="") from error
-            seen = None
-        return (seen and self._sight(seen)) or VmSight(id=vm_id, attempt_id="", condition=Condition.GONE)
+            return gone
+        return self._sight(seen) or gone
 
     async def sights(self) -> Sequence[VmSight]:
         """Return all VMs of this state directory, and watch for their ends from now on."""
@@ -174,7 +193,9 @@ class LibvirtHypervisor:
         return await self._connection.call(verb, *arguments, budget=budget, again=again)
 
     def _sight(self, seen: dict[str, Any]) -> VmSight | None:
-        """Return what libvirt has seen as ours; None for a VM of somebody else's."""
+        """Return what libvirt has seen as ours; None for a VM of somebody else's, or one whose process has exited."""
+        if self._exits.has_exited(seen["vm"]):
+            return None
         try:
             mark = ET.fromstring(seen["metadata"] or "<none/>")
         except ET.ParseError:
@@ -185,11 +206,49 @@ class LibvirtHypervisor:
         self._attempts[seen["vm"]] = attempt_id
         return VmSight(id=VmId(seen["vm"]), attempt_id=attempt_id, condition=Condition(seen["condition"]))
 
+    async def _end(self, vm_id: str) -> None:
+        try:
+            await self._call("destroy", vm_id, budget=_DESTROY_BUDGET)
+        except LibvirtError as error:
+            if error.code != NO_DOMAIN and (await self.sight(VmId(vm_id))).condition is not Condition.GONE:
+                raise HostError(f"libvirt could not end the VM {vm_id}: {error}.", hint="") from error
+
+    def _ended(self, vm_id: str, ending: asyncio.Task[None]) -> None:
+        del self._ending[vm_id]
+        # Whoever waits has the error; where nobody waits any more it counts as seen.
+        if not ending.cancelled():
+            ending.exception()
+
     def _tell(self, condition: str, vm_id: str) -> None:
+        """Take an event of libvirt's. After a process's exit only its end is news, and was told."""
+        if not self._exits.has_exited(vm_id):
+            self._report(Condition(condition), vm_id)
+        if condition == Condition.GONE:
+            self._forget(vm_id)
+
+    def _report(self, condition: Condition, vm_id: str) -> None:
         if vm_id in self._attempts:
-            sight = VmSight(id=VmId(vm_id), attempt_id=self._attempts[vm_id], condition=Condition(condition))
+            sight = VmSight(id=VmId(vm_id), attempt_id=self._attempts[vm_id], condition=condition)
             for callback in self._callbacks:
                 callback(sight)
+
+    def _forget(self, vm_id: str) -> None:
+        """Drop what is known of a VM that libvirt has no more, and QEMU's own log of it."""
+        if self._attempts.pop(vm_id, None) is not None and self._logs is not None:
+            with contextlib.suppress(OSError):
+                (self._logs / f"{domain_name(VmId(vm_id))}.log").unlink()
+        self._exits.forget(vm_id)
+
+
+def _claim(*files: Path) -> None:
+    """Make the files that QEMU appends to, so that they are ours alone: QEMU itself would let the group in."""
+    for file in files:
+        try:
+            os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise HostDiskFull(f"There is no room for {file}.") from error
+            raise HostError(f"Can't make {file}: {error.strerror}.", hint="") from error
 
 
 def emulator_path(architecture: str | None = None) -> str:

@@ -176,13 +176,13 @@ async def hypervisor(world: World) -> AsyncIterator[Hypervisor]:
     opened = world.connect(world.state_id)
     await opened.open()
     yield opened
-    for spec in world.started:
-        owner = opened if spec.state_id == world.state_id else world.connect(spec.state_id)
-        await owner.open()
-        await owner.destroy(spec.id)
-        if owner is not opened:
-            await owner.close()
     await opened.close()
+    for state_id in {spec.state_id for spec in world.started}:
+        # One at a time: an embedded hypervisor belongs to one object.
+        owner = world.connect(state_id)
+        await owner.open()
+        await asyncio.gather(*(owner.destroy(spec.id) for spec in world.started if spec.state_id == state_id))
+        await owner.close()
 
 
 @dataclass
