@@ -1,3 +1,3 @@
-"""Benchmarks: run by hand (`python -m benchmarks.NAME`), never asserted in a test, each with a reference in the same run."""
+"""Benchmarks: run by hand (`python -m benchmarks.NAME`), never asserted, each with a reference in the same run."""
 
 from __future__ import annotations

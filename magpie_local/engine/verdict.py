@@ -78,7 +78,7 @@ def _by_record(record: ExitRecord, around: Circumstances) -> Outcome:
         kind, state, message = EventKind.STOPPED, ScriptState.STOPPED, "Stopped on request."
     elif record.code == 0:
         state = ScriptState.SUCCEEDED
-    # The guest's clock may be a second off (it starts from a clock of whole seconds), or lie: only its difference counts.
+    # The guest's clock may be a second off (it starts from one of whole seconds), or lie: only its difference counts.
     started = min(max(around.started_at or record.started_at, around.claimed_at), around.now)
     ended = min(started + max(0.0, record.ended_at - record.started_at), around.now)
     return Outcome(kind=kind, state=state, exit_code=code, message=message, started_at=started, ended_at=ended)
