@@ -20,16 +20,16 @@ from magpie_local.domain.vm import Condition, Disk, VmSpec
 from magpie_local.engine.evidence import Evidence, gather, secure
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import make_folder, remove_leftovers
+from magpie_local.engine.line import GuestLine
 from magpie_local.engine.verdict import Circumstances, failure, judge
 from magpie_local.errors import (
-    GuestLost,
     HostDiskFull,
     HostError,
     HypervisorTimeout,
     ImageBroken,
     ImageNotFound,
-    LeadershipLost,
     MagpieError,
+    StateError,
 )
 from magpie_local.ports.guest import Order
 
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from magpie_local.domain.job import Attempt, JobRecord, Outcome
     from magpie_local.domain.vm import Accelerator
     from magpie_local.engine.context import Options, Ports
-    from magpie_local.ports.guest import GuestSession
     from magpie_local.ports.store import Detail
 
 T = TypeVar("T")
@@ -83,13 +82,13 @@ class AttemptRun:
         self._accelerator = accelerator
         self._changed = changed
         self._files = ports.layout.attempt(attempt.job_id, attempt.number)
-        self._session: GuestSession | None = None
         self._news = asyncio.Event()
+        self._line = GuestLine(ports.guest, self._control, attempt.id, self._news)
         self._condition = Condition.RUNNING
         #: Whether the VM is known to have come up: before that, its absence means nothing.
         self.has_vm = False
         self._stop_asked = job.stop_requested_at is not None
-        self._exited = self._overdue = self._flooded = False
+        self._overdue = self._flooded = False
 
     def __repr__(self) -> str:
         return f"<AttemptRun {self.attempt.id} script {self.job.script_state} vm {self.job.vm_state}>"
@@ -135,12 +134,9 @@ class AttemptRun:
             return await path
         except _InterruptedError:
             return await self._judge()
-        except LeadershipLost:
+        except StateError:
+            # The store fails, not the job: the next reconciliation takes the attempt up again.
             raise
-        except HostDiskFull as error:
-            return self._failed(Reason.HOST_DISK_FULL, error)
-        except (ImageBroken, ImageNotFound) as error:
-            return self._failed(Reason.IMAGE_BROKEN, error)
         except (MagpieError, OSError) as error:
             return self._failed(Reason.START_FAILED, error)
         except Exception as error:
@@ -148,18 +144,24 @@ class AttemptRun:
             _log.exception("attempt %s broke", self.attempt.id, extra={"action": "attempt_broke"})
             return self._failed(Reason.START_FAILED, error)
         finally:
-            await self._leave()
+            await self._line.hang_up()
 
     async def _from_claim(self) -> Outcome | None:
-        # Not interruptible: a VM that appears after the verdict would be a leak.
-        await self._boot()
+        try:
+            # Not interruptible: a VM that appears after the verdict would be a leak.
+            await self._boot()
+        except HostDiskFull as error:
+            return self._failed(Reason.HOST_DISK_FULL, error)
+        except (ImageBroken, ImageNotFound) as error:
+            return self._failed(Reason.IMAGE_BROKEN, error)
         return await self._from_vm()
 
     async def _from_vm(self) -> Outcome | None:
         if self.job.script_state is ScriptState.STARTING:
             try:
                 async with asyncio.timeout(self._boot_budget()):
-                    await self._unless_interrupted(self._begin())
+                    await self._unless_interrupted(self._line.begin(self._ready, self._order))
+                    fault_point("J9.after")
             except TimeoutError:
                 return await self._judge(failure(Reason.BOOT_TIMEOUT, ended_at=self._ports.clock.now()))
             await self._record(EventKind.STARTED)
@@ -203,25 +205,11 @@ class AttemptRun:
                 raise
         self.has_vm = True
 
-    async def _begin(self) -> None:
-        """Reach the agent and have it start the script; again while the channel breaks (it starts one script only)."""
-        while True:
-            try:
-                session = await self._connect()
-                state = await session.hello()
-                if self.job.vm_state is VmState.BOOTING:
-                    fault_point("J8.before")
-                    await self._record(EventKind.VM_READY)
-                    fault_point("J8.after")
-                if state.state == "idle":
-                    await session.run(await self._order())
-                    fault_point("J9.after")
-                elif state.attempt_id != self.attempt.id:
-                    raise HostError(f"The VM of {self.attempt.id} runs {state.attempt_id}.")
-                self._exited = state.state == "exited"
-                return
-            except GuestLost:
-                await asyncio.sleep(0.1)
+    async def _ready(self) -> None:
+        if self.job.vm_state is VmState.BOOTING:
+            fault_point("J8.before")
+            await self._record(EventKind.VM_READY)
+            fault_point("J8.after")
 
     async def _order(self) -> Order:
         return Order(
@@ -249,13 +237,13 @@ class AttemptRun:
 
     async def _supervise(self) -> None:
         """Return when the attempt is over, for whatever cause; the evidence tells which."""
-        listener = asyncio.create_task(self._listen())
+        listener = asyncio.create_task(self._line.listen(self._look))
         clock, stop_by, stop_sent = self._ports.clock, math.inf, False
         try:
-            while not (self._exited or self._condition in _BROKEN or self._is_hopeless()):
+            while not (self._line.exited or self._condition in _BROKEN or self._is_hopeless()):
                 if self._stop_asked:
                     stop_by = min(stop_by, clock.monotonic() + self._options.stop_grace + _STOP_SLACK)
-                    stop_sent = stop_sent or await self._send_stop()
+                    stop_sent = stop_sent or await self._line.stop(self._options.stop_grace)
                 if clock.monotonic() >= stop_by:
                     return
                 await self._wait_for_news()
@@ -263,29 +251,6 @@ class AttemptRun:
             listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await listener
-
-    async def _listen(self) -> None:
-        """Set `_exited` as soon as the agent says so, or its record is found in the log while the channel is down."""
-        while not self._exited:
-            try:
-                session = self._session or await self._connect()
-                if (await session.hello()).state != "exited":
-                    await session.exited()
-                self._exited = True
-            except GuestLost:
-                await self._leave()
-                evidence = await asyncio.to_thread(gather, self._files, self.attempt.nonce)
-                self._exited = evidence.exit is not None
-                await asyncio.sleep(0.25)
-        self._news.set()
-
-    async def _send_stop(self) -> bool:
-        # Without a channel it is tried again; the VM is destroyed once the grace is over.
-        if self._session is not None:
-            with contextlib.suppress(GuestLost):
-                await self._session.stop(self._options.stop_grace)
-                return True
-        return False
 
     def _is_hopeless(self) -> bool:
         """Whether the guest let its deadline or its log limit pass: then the engine ends it."""
@@ -329,10 +294,13 @@ class AttemptRun:
         """Read the evidence; when the agent said that it has ended, give its last words a moment to reach the file."""
         give_up = self._ports.clock.monotonic() + _LAST_WORDS
         while True:
-            evidence = await asyncio.to_thread(gather, self._files, self.attempt.nonce)
-            if not self._exited or evidence.exit is not None or self._ports.clock.monotonic() >= give_up:
+            evidence = await self._look()
+            if not self._line.exited or evidence.exit is not None or self._ports.clock.monotonic() >= give_up:
                 return evidence
             await asyncio.sleep(0.01)
+
+    async def _look(self) -> Evidence:
+        return await asyncio.to_thread(gather, self._files, self.attempt.nonce)
 
     async def _conclude(self, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -376,17 +344,6 @@ class AttemptRun:
     @property
     def _control(self) -> Path:
         return self._ports.layout.control(self.attempt.vm_id)
-
-    async def _connect(self) -> GuestSession:
-        await self._leave()
-        self._session = await self._ports.guest.connect(self._control)
-        self._news.set()
-        return self._session
-
-    async def _leave(self) -> None:
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
 
     async def _record(self, kind: EventKind, detail: Detail | None = None) -> None:
         accelerator = self._accelerator.value if kind is EventKind.VM_BOOTING else None

@@ -1,0 +1,100 @@
+"""The line to one guest's agent: dialled again whenever it breaks, until the agent has told the script's end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from magpie_local.errors import GuestLost, HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from magpie_local.engine.evidence import Evidence
+    from magpie_local.ports.guest import Guest, GuestSession, GuestState, Order
+
+#: Seconds between two tries to reach a booting guest, and one whose line broke.
+_REDIAL, _REDIAL_RUNNING = 0.1, 0.25
+
+
+class GuestLine:
+    """What the engine says to one agent and hears from it.
+
+    Args:
+        guest: opens channels.
+        control: the VM's control socket.
+        attempt_id: whose VM it is.
+        news: set whenever something changed that a waiter should look at.
+    """
+
+    def __init__(self, guest: Guest, control: Path, attempt_id: str, news: asyncio.Event) -> None:
+        self._guest = guest
+        self._control = control
+        self._attempt_id = attempt_id
+        self._news = news
+        self._session: GuestSession | None = None
+        #: The agent said that its exit record is written, or the record was found.
+        self.exited = False
+
+    async def begin(self, ready: Callable[[], Awaitable[None]], order: Callable[[], Awaitable[Order]]) -> None:
+        """Reach the agent and have it start the script; once at most, by the agent's own rule.
+
+        Args:
+            ready: called whenever the agent has answered.
+            order: returns what it is to do, if it does not do it already.
+
+        Raises:
+            HostError: it refuses, or works for another attempt.
+        """
+        while True:
+            try:
+                state = await self._dial()
+                await ready()
+                if state.state == "idle":
+                    await self._live().run(await order())
+                elif state.attempt_id != self._attempt_id:
+                    raise HostError(f"The VM of {self._attempt_id} runs {state.attempt_id}.")
+                self.exited = state.state == "exited"
+                return
+            except GuestLost:
+                await asyncio.sleep(_REDIAL)
+
+    async def listen(self, evidence: Callable[[], Awaitable[Evidence]]) -> None:
+        """Return when the script has ended: the agent says so, or, while the line is down, its record is there."""
+        while not self.exited:
+            try:
+                if self._session is not None or (await self._dial()).state != "exited":
+                    await self._live().exited()
+                self.exited = True
+            except GuestLost:
+                await self.hang_up()
+                self.exited = (await evidence()).exit is not None
+                await asyncio.sleep(_REDIAL_RUNNING)
+        self._news.set()
+
+    async def stop(self, grace: float) -> bool:
+        """Ask the agent to stop the script; return whether the wish got through."""
+        if self._session is not None:
+            with contextlib.suppress(GuestLost):
+                await self._session.stop(grace)
+                return True
+        return False
+
+    async def hang_up(self) -> None:
+        """Leave the channel; the guest goes on."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def _dial(self) -> GuestState:
+        await self.hang_up()
+        self._session = await self._guest.connect(self._control)
+        self._news.set()
+        return await self._session.hello()
+
+    def _live(self) -> GuestSession:
+        if self._session is None:
+            raise GuestLost
+        return self._session
