@@ -75,6 +75,7 @@ async def machine_needs(settings: Settings) -> list[Need]:
         return await asyncio.to_thread(store_needs, layout)
     from magpie_local.hypervisor.needs import needs as hypervisor_needs
     from magpie_local.images.catalogue import ImageCatalogue
+    from magpie_local.images.needs import image_need
     from magpie_local.images.needs import needs as image_needs
 
     images = ImageCatalogue(settings.images)
@@ -84,6 +85,7 @@ async def machine_needs(settings: Settings) -> list[Need]:
     return [
         *machine,
         *await asyncio.to_thread(image_needs),
+        await image_need(images),
         *await asyncio.to_thread(store_needs, layout),
     ]
 

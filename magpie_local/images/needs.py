@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from magpie_local.domain.need import Need
+from magpie_local.errors import ImageBroken, ImageNotFound
 from magpie_local.images import tools
+
+if TYPE_CHECKING:
+    from magpie_local.images.catalogue import ImageCatalogue
 
 _NAMESPACES = Path("/proc/sys/user/max_user_namespaces")
 #: Debian's switch that closes user namespaces to ordinary users (Ubuntu's, of AppArmor, lets mmdebstrap pass).
@@ -18,6 +23,15 @@ def needs() -> list[Need]:
     """Return what building images needs: the tools, and user namespaces for an ordinary user."""
     found = [_tool(tool, package) for tool, package in tools.PACKAGES.items()]
     return found if os.geteuid() == 0 else [*found, *_user_namespace()]
+
+
+async def image_need(catalogue: ImageCatalogue, name: str = "base") -> Need:
+    """Return whether an image is there, with every file as its manifest says."""
+    try:
+        image = await catalogue.resolve(name)
+    except (ImageNotFound, ImageBroken) as error:
+        return Need(name=f"image {name}", ok=False, detail=error.message, cure=error.hint)
+    return Need(name=f"image {name}", ok=True, detail=f"version {image.version}", cure=None)
 
 
 def _tool(tool: str, package: str) -> Need:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class JobStore(Protocol):
-    """What any process may do with jobs. Calls return only after the commit: an id the caller has is never lost (I1)."""
+    """What any process may do with jobs. Calls return after the commit: an id the caller has is never lost (I1)."""
 
     async def add(self, jobs: Sequence[tuple[JobId, JobSpec]]) -> list[JobRecord]:
         """Accept checked specs as queued jobs, all or none, in order; each with its `accepted` event."""
