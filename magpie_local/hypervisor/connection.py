@@ -96,7 +96,9 @@ class Connection:
                 return await self._open_once()
             except LibvirtError as error:
                 held = "acquire pid file" in str(error)
-                if error.code == NO_LIBVIRT or pause is None or (held and loop.time() > deadline):
+                # A first open that is refused stays refused; one that worked before may be between two daemons.
+                lasting = loop.time() > deadline if held else not self.versions
+                if lasting or pause is None or error.code == NO_LIBVIRT:
                     raise self._refusal(error, held) from error
             except ChannelLost:
                 if pause is None:

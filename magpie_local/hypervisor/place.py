@@ -54,6 +54,13 @@ class Place:
         """The URI without its parameters."""
         return self.uri.partition("?")[0]
 
+    @property
+    def logs(self) -> Path:
+        """Where libvirt keeps QEMU's own log of each VM, for ever."""
+        if self.label == EMBED:
+            return self.folder / "log" / "qemu"
+        return _cache_home(self.environment) / "libvirt" / "qemu" / "log"
+
 
 def choose(folder: Path, uri: str | None, *, root: bool, daemon: bool) -> str:
     """Return the URI to open; `uri` is the user's own wish. A plain embed URI gets its root below `folder`."""
@@ -123,8 +130,7 @@ def _session_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, 
     pin = folder / "session.json"
     runtime = _pinned(pin, boot_id)
     if runtime is None:
-        cache = environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        runtime = environ.get("XDG_RUNTIME_DIR") or cache
+        runtime = environ.get("XDG_RUNTIME_DIR") or str(_cache_home(environ))
         write_private(pin, json.dumps({"runtime_dir": runtime, "boot_id": boot_id}))
     elif not Path(runtime).is_dir():
         raise HypervisorUnavailable(
@@ -132,6 +138,10 @@ def _session_environment(folder: Path, environ: Mapping[str, str]) -> dict[str, 
             hint=f"Log in again (`loginctl enable-linger` keeps it), or, once no VM of it runs, delete {pin}.",
         )
     return {**environ, "XDG_RUNTIME_DIR": runtime}
+
+
+def _cache_home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 def _pinned(pin: Path, boot_id: str) -> str | None:

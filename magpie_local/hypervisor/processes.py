@@ -1,7 +1,8 @@
 """QEMU's processes, as the kernel shows them: they tell a VM's end before libvirt does.
 
-libvirt reports the end when the process is reaped, up to 2 s later; a pidfd becomes readable at the exit itself, when
-files and locks are released. It is only watched, never signalled: libvirt ends VMs.
+libvirt reports the end when the process has been reaped, which is PID 1's work: up to 2 s later where that is slow, as
+in containers. A pidfd becomes readable at the exit itself (measured: 10 ms after destroy began), when files, locks and
+sockets are released. It is only watched, never signalled: libvirt ends VMs.
 """
 
 from __future__ import annotations
@@ -42,6 +43,22 @@ class Exits:
     def __init__(self, gone: Callable[[str], None]) -> None:
         self._gone = gone
         self._pidfds: dict[str, int] = {}
+        self._exits: dict[str, asyncio.Event] = {}
+
+    def exit_of(self, vm_id: str) -> asyncio.Event:
+        """Return the event that is set when this VM's process exits; never, where it is not watched."""
+        return self._exits.setdefault(vm_id, asyncio.Event())
+
+    def has_exited(self, vm_id: str) -> bool:
+        """Say whether this VM's process was seen to exit; libvirt may still show the VM."""
+        return vm_id in self._exits and self._exits[vm_id].is_set()
+
+    def forget(self, vm_id: str) -> None:
+        """Drop what is known of a VM: libvirt has none of this id any more."""
+        self._unwatch(vm_id)
+        exited = self._exits.pop(vm_id, None)
+        if exited is not None:
+            exited.set()
 
     async def watch(self, vm_ids: Collection[str]) -> None:
         """Watch these VMs as well; one already watched, or without a process, is passed over."""
@@ -59,16 +76,19 @@ class Exits:
     def close(self) -> None:
         """Stop watching."""
         for vm_id in list(self._pidfds):
-            self._forget(vm_id)
+            self._unwatch(vm_id)
+        self._exits.clear()
 
     def _exited(self, vm_id: str) -> None:
-        self._forget(vm_id)
+        self._unwatch(vm_id)
+        self.exit_of(vm_id).set()
         self._gone(vm_id)
 
-    def _forget(self, vm_id: str) -> None:
-        pidfd = self._pidfds.pop(vm_id)
-        asyncio.get_running_loop().remove_reader(pidfd)
-        os.close(pidfd)
+    def _unwatch(self, vm_id: str) -> None:
+        pidfd = self._pidfds.pop(vm_id, None)
+        if pidfd is not None:
+            asyncio.get_running_loop().remove_reader(pidfd)
+            os.close(pidfd)
 
 
 def _vm_of(process: Path) -> str | None:
@@ -77,6 +97,6 @@ def _vm_of(process: Path) -> str | None:
         arguments = (process / "cmdline").read_bytes().split(b"\0")
     except OSError:
         return None
-    if not os.path.basename(arguments[0]).startswith(b"qemu-system-") or b"-uuid" not in arguments:
+    if not os.path.basename(arguments[0]).startswith(b"qemu-system-") or b"-uuid" not in arguments[:-1]:
         return None
     return arguments[arguments.index(b"-uuid") + 1].decode("ascii", "replace")
