@@ -1,0 +1,118 @@
+"""The domain XML: golden files, an allow-list of devices, and texts that come back as they went in."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from magpie_local.domain.vm import Accelerator, Disk
+from magpie_local.errors import InvalidInput
+from magpie_local.hypervisor.domain_xml import domain_xml
+
+GOLDEN = Path(__file__).with_name("golden")
+QEMU_ARG = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
+#: Whatever is not here a guest can't attack QEMU through (F64).
+ALLOWED_DEVICES = {
+    "emulator", "disk", "controller", "serial", "channel", "audio", "memballoon", "rng", "panic",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "fixture", "accelerator"),
+    [
+        ("x86_64-tcg", "spec", Accelerator.TCG),
+        ("x86_64-kvm", "spec", Accelerator.KVM),
+        ("aarch64-tcg", "arm_spec", Accelerator.TCG),
+    ],
+)
+def test_the_xml_is_the_golden_file(name, fixture, accelerator, request):
+    spec = request.getfixturevalue(fixture)
+    xml = domain_xml(spec, accelerator, f"/usr/bin/qemu-system-{spec.image.architecture}")
+    assert xml == (GOLDEN / f"{name}.xml").read_text(encoding="utf-8").rstrip("\n")
+
+
+@pytest.mark.parametrize("fixture", ["spec", "arm_spec"])
+def test_only_allowed_devices_are_there(fixture, request):
+    devices = _parsed(request.getfixturevalue(fixture)).find("devices")
+    assert devices is not None
+    assert {device.tag for device in devices} <= ALLOWED_DEVICES
+    assert {(device.get("type"), device.get("model")) for device in devices.iter("controller")} == {
+        ("usb", "none"), ("pci", "pcie-root"), ("pci", "pcie-root-port"), ("virtio-serial", None),
+    }  # fmt: skip
+
+
+def test_audio_and_balloon_are_there_only_to_be_switched_off(spec):
+    domain = _parsed(spec)
+    assert [device.get("type") for device in domain.iter("audio")] == ["none"]
+    assert [device.get("model") for device in domain.iter("memballoon")] == ["none"]
+
+
+def test_qemu_is_given_the_log_port_and_nothing_else_by_hand(spec):
+    chardev, port = _arguments(spec)[1::2]
+    assert _arguments(spec)[::2] == ["-chardev", "-device"]
+    assert chardev == f"file,id=magpie-log,path={spec.log},append=on"
+    assert json.loads(port)["name"] == "org.magpie.log"
+
+
+def test_every_disk_says_its_format_and_writable_ones_report_a_full_host(spec):
+    extra = Disk(path=Path("/volumes/data.img"), format="raw", readonly=True)
+    drivers = [disk.find("driver") for disk in _parsed(replace(spec, disks=(*spec.disks, extra))).iter("disk")]
+    assert [driver.get("type") for driver in drivers if driver is not None] == ["raw", "qcow2", "raw"]
+    assert [driver.get("error_policy") for driver in drivers if driver is not None] == [None, "report", None]
+
+
+def test_a_guest_that_reboots_panics_or_powers_off_never_comes_back(spec):
+    domain = _parsed(spec)
+    assert [domain.findtext(event) for event in ("on_poweroff", "on_reboot", "on_crash")] == ["destroy"] * 3
+
+
+def test_a_comma_in_the_logs_path_stays_in_the_path(spec):
+    chardev = _arguments(replace(spec, log=Path("/state/a,path=b/log")))[1]
+    assert "path=/state/a,,path=b/log," in chardev
+
+
+def test_an_unknown_architecture_is_refused(spec):
+    strange = replace(spec, image=replace(spec.image, architecture="pdp11"))
+    with pytest.raises(InvalidInput, match="pdp11"):
+        domain_xml(strange, Accelerator.TCG, "/usr/bin/qemu")
+
+
+def test_more_disks_than_letters_are_refused(spec):
+    with pytest.raises(InvalidInput, match="at most 25"):
+        domain_xml(replace(spec, disks=spec.disks * 26), Accelerator.TCG, "/usr/bin/qemu")
+
+
+@given(name=st.text(min_size=1, max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_comes_back_as_it_went_in_or_is_refused(name, spec):
+    path = Path("/state") / f"x{name}"
+    described = replace(
+        spec, state_id=name, control=path, console=path, disks=(Disk(path=path, format="qcow2"),),
+        image=replace(spec.image, cmdline=name, kernel=path),
+    )  # fmt: skip
+    try:
+        domain = _parsed(described)
+    except InvalidInput:
+        assert any(ord(char) < 0x20 or ord(char) == 0x7F or 0xD800 <= ord(char) <= 0xDFFF or ord(char) >= 0xFFFE
+                   for char in name)  # fmt: skip
+        return
+    metadata = domain.find("metadata/{urn:magpie-local:vm:1}vm")
+    sources = [source.get("path") or source.get("file") for source in domain.iter("source")]
+    assert (domain.findtext("os/cmdline"), domain.findtext("os/kernel")) == (name, str(path))
+    assert metadata is not None
+    assert metadata.get("state") == name
+    assert sources.count(str(path)) == 3
+
+
+def _parsed(spec) -> ET.Element:
+    return ET.fromstring(domain_xml(spec, Accelerator.TCG, "/usr/bin/qemu-system-x86_64"))
+
+
+def _arguments(spec) -> list[str]:
+    return [argument.get("value", "") for argument in _parsed(spec).iter(QEMU_ARG)]
