@@ -12,6 +12,7 @@ Why a process of its own? Things that don't work, all tried with libvirt 9.0 in 
 - A libvirt call that hangs (F52) leaves a thread that nothing can end; a process can be killed, and libvirt finds
   the VMs again.
 - libvirt logs to standard error, which belongs to the user.
+- An ended QEMU stays in libvirt's way until its parent has reaped it, and only a process of its own can be that parent.
 
 Wire: a JSON object per line.
 
@@ -24,9 +25,11 @@ Wire: a JSON object per line.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import select
+import signal
 import socket
 import sys
 import threading
@@ -45,7 +48,10 @@ NO_LIBVIRT, BROKEN, CLOSED = -1, -2, -3
 
 #: A remote daemon that is silent for interval x count seconds counts as dead (F47).
 _KEEPALIVE = (5, 4)
-_WORKERS = 8
+#: A destroy holds one for up to 2 s, and looks must not wait behind it.
+_WORKERS = 16
+#: prctl(2) and waitpid(2)
+_PR_SET_CHILD_SUBREAPER, _WNOTHREAD = 36, 0x20000000
 
 
 class Host:
@@ -208,9 +214,27 @@ def _condition_after(event: int, detail: int) -> str | None:
     return plain.get(event)
 
 
+def _reap_orphans() -> None:
+    """Adopt the QEMUs that libvirt starts here, and reap each as soon as it has ended; run by the main thread.
+
+    libvirt leaves its QEMUs to init, and takes one for alive until init has reaped it: in a container that may be 2 s
+    later, or never. Orphans come to the main thread, and libvirt's own children stay with the threads that made them.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    while True:
+        signal.sigwait({signal.SIGCHLD})
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG | _WNOTHREAD) != (0, 0):
+                pass
+
+
 def main() -> None:
     """Serve the engine whose pidfd is argv[1], over the socket that is standard input."""
-    Host(socket.socket(fileno=os.dup(0))).serve(int(sys.argv[1]))
+    # Blocked before there are threads, so that it interrupts none of libvirt's calls.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    host = Host(socket.socket(fileno=os.dup(0)))
+    threading.Thread(target=host.serve, args=(int(sys.argv[1]),)).start()
+    _reap_orphans()
 
 
 if __name__ == "__main__":
