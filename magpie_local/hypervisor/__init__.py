@@ -7,6 +7,7 @@ domain_xml   VmSpec -> domain XML, pure
 processes    QEMU's processes, which tell the end of a VM before libvirt does
 accel        proves KVM by booting a guest with it
 disks        QemuDisks, overlays
+files        files that are ours alone
 needs        what this machine must have, for `magpie doctor`
 """
 

@@ -1,10 +1,8 @@
 """Which accelerator works here. KVM counts only where a guest has really booted with it (F111).
 
 `/dev/kvm` can be there, open, report its API and make a VM, and still never run a guest: QEMU then hangs without a
-word, or aborts. Met in
-practice on cloud machines. So a small guest (the image's kernel and initramfs with `magpie.probe`) is booted once
-under a time limit, and
-the verdict is remembered for this QEMU, kernel, CPU and image.
+word, or aborts. Met in practice on cloud machines. So a small guest (the image's kernel and initramfs with
+`magpie.probe`) is booted once under a time limit, and the verdict is remembered for this QEMU, kernel, CPU and image.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from typing import TYPE_CHECKING
 from magpie_local.domain.vm import Accelerator
 from magpie_local.errors import HypervisorUnavailable, ImageBroken, ImageNotFound
 from magpie_local.hypervisor.domain_xml import machine_of
-from magpie_local.hypervisor.place import write_private
+from magpie_local.hypervisor.files import write_private
 
 if TYPE_CHECKING:
     from magpie_local.domain.vm import BootImage
@@ -101,15 +99,19 @@ async def probe(emulator: str, image: BootImage, limit: float = PROBE_LIMIT) -> 
             assert process.stdout is not None
             while MARKER not in said and (piece := await process.stdout.read(4096)):
                 said += piece
+            if MARKER not in said:
+                await process.wait()
     except TimeoutError:
         return _tcg(f"{DEVICE} is there, but a guest did not come up within {limit:.0f} s")
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        code = await process.wait()
+        # Not where it has ended: to signal would race with asyncio for its status.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
     if MARKER in said:
         return Verdict(Accelerator.KVM, "a probe guest booted with KVM")
-    return _tcg(f"{DEVICE} is there, but QEMU ended without running a guest (status {code})")
+    return _tcg(f"{DEVICE} is there, but QEMU ended without running a guest (status {process.returncode})")
 
 
 def _tcg(reason: str) -> Verdict:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import platform
 import shutil
@@ -18,6 +17,7 @@ from magpie_local.hypervisor import accel, capabilities, place
 from magpie_local.hypervisor.channel import ChannelLost, LibvirtError
 from magpie_local.hypervisor.connection import OPEN_BUDGET, Connection
 from magpie_local.hypervisor.domain_xml import domain_name, domain_xml, machine_of
+from magpie_local.hypervisor.files import claim
 from magpie_local.hypervisor.host import METADATA, NO_DOMAIN
 from magpie_local.hypervisor.processes import Exits
 
@@ -117,7 +117,7 @@ class LibvirtHypervisor:
         """
         assert self._features is not None, "open() comes first"
         xml = domain_xml(spec, self._features.accelerator, self._emulator)
-        await asyncio.to_thread(_claim, spec.log, spec.console)
+        await asyncio.to_thread(claim, spec.log, spec.console)
         self._attempts[spec.id] = spec.attempt_id
         try:
             await self._call("create", xml, budget=_START_BUDGET, again=False)
@@ -238,17 +238,6 @@ class LibvirtHypervisor:
             with contextlib.suppress(OSError):
                 (self._logs / f"{domain_name(VmId(vm_id))}.log").unlink()
         self._exits.forget(vm_id)
-
-
-def _claim(*files: Path) -> None:
-    """Make the files that QEMU appends to, so that they are ours alone: QEMU itself would let the group in."""
-    for file in files:
-        try:
-            os.close(os.open(file, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise HostDiskFull(f"There is no room for {file}.") from error
-            raise HostError(f"Can't make {file}: {error.strerror}.", hint="") from error
 
 
 def emulator_path(architecture: str | None = None) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_local.errors import HostDiskFull, HostError, HypervisorUnavailable
+from magpie_local.hypervisor.files import claim
 
 if TYPE_CHECKING:
     from magpie_local.domain.vm import Disk
@@ -26,7 +26,7 @@ class QemuDisks:
         """
         # qemu-img reads `json:...` and `nbd://...` as such, but never what begins with a slash.
         backing, image = str(Path.cwd() / base.path), str(Path.cwd() / path)
-        os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        await asyncio.to_thread(claim, path)
         await _run("create", "-q", "-f", "qcow2", "-F", base.format, "-b", backing, "--", image)
 
 

@@ -10,13 +10,13 @@ import json
 import os
 import pwd
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, quote, urlsplit
 
 from magpie_local.errors import HypervisorUnavailable
+from magpie_local.hypervisor.files import write_private
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,14 +99,6 @@ def has_system_user() -> bool:
     except KeyError:
         return False
     return True
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 in one step: readers see the old or the new one."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(name).replace(path)
 
 
 def _prepare_embed(root: Path) -> None:
