@@ -200,7 +200,7 @@ def _content(script: str | None, command: Sequence[str] | None) -> tuple[str, by
     if command is not None and script is not None:
         raise click.UsageError("Give either a script or `-- COMMAND`, not both.")
     if command:
-        return os.path.basename(command[0]) or "command", os.fsencode(shlex.join(command)) + b"\n"
+        return os.path.basename(command[0]) or "command", b"exec -- " + os.fsencode(shlex.join(command)) + b"\n"
     if script is None:
         raise click.UsageError("Give a script file, `-` for standard input, or `-- COMMAND`.")
     # One byte more than is allowed is enough to be refused.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 BASH = "/bin/bash"
 #: Seconds between SIGTERM and SIGKILL when the script's time is over.
 TIMEOUT_GRACE = 1.0
+#: Seconds between two looks whether the rest of an ending script's process group has gone.
+GROUP_LOOK = 0.05
 
 #: Python ignores the first two, whoever started us may ignore the others; an ignored signal survives execve.
 _IGNORED = (
@@ -43,7 +45,7 @@ class Script:
         self._deadline: Timer | None = None
         self._kill: Timer | None = None
         self._timed_out = self._stopped = False
-        self._started_at = 0.0
+        self._started_at = self._ended_at = 0.0
 
     def start(self, env: Mapping[str, str], folder: str) -> None:
         """Start it in `folder` with exactly `env`.
@@ -99,21 +101,30 @@ class Script:
         end = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if end is None:
             return False
-        ended_at = time.time()
-        self._loop.cancel(self._deadline)
+        if self._pidfd >= 0:
+            self._ended_at = time.time()
+            self._loop.cancel(self._deadline)
+            self._loop.unwatch(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+        if self._kill is not None and _has_others(self._pid):
+            # bash dies of SIGTERM at once; what it had called has the same grace to end well.
+            self._loop.after(GROUP_LOOK, self._look)
+        else:
+            self._finish(end)
+        return True
+
+    def _finish(self, end: os.waitid_result) -> None:
         self._loop.cancel(self._kill)
-        self._loop.unwatch(self._pidfd)
-        os.close(self._pidfd)
         self._signal(signal.SIGKILL)
         self._output.drain()
         self._log.flush()
-        self._log.mark(frames.EXIT, _json(self._record(end, ended_at)))
+        self._log.mark(frames.EXIT, _json(self._record(end)))
         self._ended()
         _kill_session(self._pid)
         os.waitpid(self._pid, 0)
-        return True
 
-    def _record(self, end: os.waitid_result, ended_at: float) -> dict[str, object]:
+    def _record(self, end: os.waitid_result) -> dict[str, object]:
         number = None if end.si_code == os.CLD_EXITED else end.si_status
         return {
             "nonce": self._order.nonce,
@@ -122,8 +133,22 @@ class Script:
             "timed_out": self._timed_out,
             "stopped": self._stopped,
             "started_at": self._started_at,
-            "ended_at": ended_at,
+            "ended_at": self._ended_at,
         }
+
+
+def _has_others(group: int) -> bool:
+    """Return whether a process group has live members beside its leader."""
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                # The command's name, in brackets, may hold anything; what follows it is state, parent, group.
+                state, _parent, its_group = file.read().rpartition(b")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and int(name) != group and state not in (b"Z", b"X"):
+            return True
+    return False
 
 
 def _kill_session(session: int) -> None:

@@ -104,6 +104,10 @@ class AgentProcess:
     def output(self, *kinds: int) -> bytes:
         return b"".join(payload for kind, _, payload in self.frames() if kind in (kinds or (STDOUT, STDERR)))
 
+    def wait_for(self, text: bytes) -> None:
+        """Return when the script has written `text`."""
+        eventually(lambda: self.log.exists() and text in self.output())
+
     def exit(self) -> ExitRecord:
         """Wait for the exit record."""
         eventually(lambda: self.log.exists() and self.output(EXIT) != b"")

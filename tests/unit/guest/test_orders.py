@@ -223,3 +223,28 @@ def _alive(pid: int) -> bool:
 def test_an_agent_whose_host_has_forgotten_it_ends(impatient_agent):
     assert impatient_agent.process.wait(timeout=10) == 0
     assert impatient_agent.frames() == []
+
+
+def test_what_the_script_called_has_the_grace_to_end_well(agent, client):
+    client.run(
+        b"""bash -c 'trap "sleep 0.3; echo ended well; exit 0" TERM; echo ready; while :; do sleep 0.05; done'"""
+    )
+    agent.wait_for(b"ready")
+
+    client.send(op="stop", grace=5)
+
+    record = agent.exit()
+    assert record.stopped
+    assert record.code == 128 + 15
+    assert agent.output().endswith(b"ended well\n")
+
+
+def test_what_ignores_the_stop_is_killed_after_the_grace(agent, client):
+    client.run(b"""bash -c 'trap "" TERM; echo ready; while :; do sleep 0.05; done'""")
+    agent.wait_for(b"ready")
+    began = time.monotonic()
+
+    client.send(op="stop", grace=0.5)
+
+    assert agent.exit().stopped
+    assert 0.5 <= time.monotonic() - began < 3
