@@ -68,18 +68,22 @@ class Host:
         A child that the engine's process forked keeps the channel open after its parent's death, so the end of the
         channel alone proves nothing.
         """
+        workers = ThreadPoolExecutor(_WORKERS)
         buffer = b""
-        sources: list[Any] = [self._channel, owner]
-        with ThreadPoolExecutor(_WORKERS) as workers:
-            while True:
-                ready, _, _ = select.select(sources, [], [])
-                received = b"" if owner in ready else self._channel.recv(1 << 16)
-                if not received:
-                    # Threads may hang inside libvirt: leave without them.
-                    os._exit(0)
+        try:
+            while received := self._receive(owner):
                 *lines, buffer = (buffer + received).split(b"\n")
                 for line in lines:
                     workers.submit(self._answer, json.loads(line))
+        finally:
+            # Whatever ended it (an engine that dies with something unread resets the channel), a host that can't be
+            # asked must not hold the root. Threads may hang inside libvirt: leave without them.
+            os._exit(0)
+
+    def _receive(self, owner: int) -> bytes:
+        sources: list[Any] = [self._channel, owner]
+        ready, _, _ = select.select(sources, [], [])
+        return b"" if owner in ready else self._channel.recv(1 << 16)
 
     def open(self, uri: str) -> dict[str, object]:
         """Connect, and report changes from now on."""
