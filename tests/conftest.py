@@ -47,7 +47,7 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
     """Say how many tests booted real VMs: a run without them must not pass for a whole one."""
     reports = {kind: terminalreporter.stats.get(kind, []) for kind in ("passed", "failed", "error", "skipped")}
     counts = {
-        kind: len({report.nodeid for report in found if ("vm", True) in report.user_properties})
+        kind: len({report.nodeid for report in found if ("vm", True) in getattr(report, "user_properties", ())})
         for kind, found in reports.items()
     }
     ran = counts["passed"] + counts["failed"] + counts["error"]

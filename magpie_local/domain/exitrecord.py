@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hmac
-import json
 import math
 from dataclasses import dataclass
+
+from magpie_local.domain.frames import unpack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,18 +30,20 @@ class ExitRecord:
 def parse_exit(payload: bytes, nonce: str) -> ExitRecord | None:
     """Return the exit record in `payload`, or None where it is malformed or does not carry this attempt's nonce."""
     try:
-        raw = json.loads(payload)
+        raw = unpack(payload)
         if not hmac.compare_digest(str(raw["nonce"]), nonce):
             return None
         code, signal = raw["code"], raw["signal"]
         if not (type(code) is int and 0 <= code <= 255) or not (signal is None or type(signal) is int):
             return None
-        started_at, ended_at = float(raw["started_at"]), float(raw["ended_at"])
+        started_at, ended_at = raw["started_at"], raw["ended_at"]
+        if not (isinstance(started_at, float) and isinstance(ended_at, float)):
+            return None
         if not (math.isfinite(started_at) and math.isfinite(ended_at)):
             return None
         return ExitRecord(
             code=code, signal=signal, timed_out=raw["timed_out"] is True, stopped=raw["stopped"] is True,
             started_at=started_at, ended_at=ended_at,
         )  # fmt: skip
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         return None

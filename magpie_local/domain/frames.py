@@ -2,21 +2,33 @@
 
 Log port (a file that the hypervisor writes): frames of
 
-    length u32 | kind u8 | microseconds since the epoch u64 | payload        (little endian, payload at most 64 KiB)
+    length u32 | kind u8 | microseconds since the epoch u64 | payload      (little endian, payload at most 64 KiB)
 
 Control port (a byte stream both ways): frames of
 
-    length u32 | kind u8 | payload          kind 1: a JSON object (a message), kind 2: raw bytes that belong to
-    the last message
+    length u32 | kind u8 | payload      kind 1: a message, kind 2: raw bytes that belong to the last message
 
-Both readers are incremental and bounded: the other side is hostile (reliability.md F63, F86).
-Only the standard library, and little of it: every import costs start time in an emulated guest.
+Messages, and the payloads of marks in the log, are items of
+
+    kind u8 | key length u8 | value length u32 | key | value
+
+where the kind is `s` text in UTF-8, `i` and `d` a number in digits, `t` true, `f` false, `n` none, `m` a message
+again. JSON would do
+as well, but its parser costs an emulated guest a third of a second at each boot (`re`, `enum` and `functools` come
+along).
+
+All readers are bounded: the other side is hostile (reliability.md F63, F86). Only little of the standard library is
+used,
+because every import costs start time.
 """
 
 from __future__ import annotations
 
-import json
 import struct
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MAX_PAYLOAD = 64 * 1024
 
@@ -28,6 +40,11 @@ LOG_HEADER = struct.Struct("<IBQ")
 CONTROL_HEADER = struct.Struct("<IB")
 GAP_PAYLOAD = struct.Struct("<Q")
 
+_ITEM = struct.Struct("<cBI")
+_CONSTANTS: dict[bytes, bool | None] = {b"t": True, b"f": False, b"n": None}
+_MAX_NUMBER = 40
+_MAX_DEPTH = 3
+
 
 class FrameError(ValueError):
     """The bytes are no frames: a broken or hostile writer."""
@@ -38,9 +55,9 @@ def log_frame(kind: int, time_us: int, payload: bytes) -> bytes:
     return LOG_HEADER.pack(len(payload), kind, time_us) + payload
 
 
-def message_frame(message: dict[str, object]) -> bytes:
-    """Return one control frame with a JSON object; a large one becomes several frames' worth only through blobs."""
-    payload = json.dumps(message).encode()
+def message_frame(message: Mapping[str, object]) -> bytes:
+    """Return one control frame with a message; what is large goes into blobs behind it."""
+    payload = pack(message)
     return CONTROL_HEADER.pack(len(payload), MESSAGE) + payload
 
 
@@ -89,7 +106,7 @@ class ControlReader:
     """Incremental reader of control frames.
 
     Args:
-        max_message: largest JSON object taken, bytes (an environment fits into 8 MiB when every character is escaped).
+        max_message: largest message taken, bytes.
     """
 
     def __init__(self, max_message: int = 8 * 1024 * 1024) -> None:
@@ -100,7 +117,7 @@ class ControlReader:
         """Take bytes, return the whole messages (dict) and blobs (bytes) among them.
 
         Raises:
-            FrameError: an impossible length or kind, or a message that is no JSON object.
+            FrameError: an impossible length or kind, or a malformed message.
         """
         buffer = self._buffer
         buffer += data
@@ -114,17 +131,68 @@ class ControlReader:
             if end > len(buffer):
                 break
             payload = bytes(buffer[at + CONTROL_HEADER.size : end])
-            found.append(payload if kind == BLOB else _message(payload))
+            found.append(payload if kind == BLOB else unpack(payload))
             at = end
         del buffer[:at]
         return found
 
 
-def _message(payload: bytes) -> dict[str, object]:
+def pack(message: Mapping[str, object]) -> bytes:
+    """Return a message as bytes.
+
+    Raises:
+        TypeError: a value is none of the kinds.
+    """
+    parts = []
+    for key, value in message.items():
+        kind, data = _packed(value)
+        name = key.encode()
+        parts += [_ITEM.pack(kind, len(name), len(data)), name, data]
+    return b"".join(parts)
+
+
+def unpack(payload: bytes, depth: int = 0) -> dict[str, object]:
+    """Return the message in `payload`.
+
+    Raises:
+        FrameError: it is none.
+    """
+    message: dict[str, object] = {}
+    at = 0
     try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise FrameError("control message is no JSON") from error
-    if not isinstance(message, dict):
-        raise FrameError("control message is no JSON object")
+        while at < len(payload):
+            kind, name_size, size = _ITEM.unpack_from(payload, at)
+            start = at + _ITEM.size + name_size
+            at = start + size
+            key = payload[start - name_size : start].decode()
+            if at > len(payload) or key in message or depth > _MAX_DEPTH:
+                raise FrameError("message cut short, too deep, or with a key twice")
+            message[key] = _unpacked(kind, payload[start:at], depth)
+    except (struct.error, ValueError) as error:
+        raise FrameError(f"no message: {error}") from None
     return message
+
+
+def _packed(value: object) -> tuple[bytes, bytes]:
+    for one, constant in _CONSTANTS.items():
+        if value is constant:
+            return one, b""
+    if isinstance(value, str):
+        return b"s", value.encode()
+    if isinstance(value, dict):
+        return b"m", pack(value)
+    if isinstance(value, (int, float)):
+        return b"i" if isinstance(value, int) else b"d", repr(value).encode()
+    raise TypeError(f"a message can't carry {value!r}")
+
+
+def _unpacked(kind: bytes, data: bytes, depth: int) -> object:
+    if kind == b"s":
+        return data.decode()
+    if kind == b"m":
+        return unpack(data, depth + 1)
+    if kind in b"id" and len(data) <= _MAX_NUMBER:
+        return int(data) if kind == b"i" else float(data)
+    if kind in _CONSTANTS and not data:
+        return _CONSTANTS[kind]
+    raise FrameError(f"message item of kind {kind!r} and size {len(data)}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.exitrecord import ExitRecord, parse_exit
-from magpie_local.domain.frames import EXIT, LOG_HEADER, STARTED, FrameError, LogReader
+from magpie_local.domain.frames import EXIT, LOG_HEADER, STARTED, FrameError, LogReader, unpack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -81,10 +80,9 @@ def _started(head: bytes, nonce: str) -> bool:
 
 def _nonce_of(payload: bytes) -> object:
     try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError):
+        return unpack(payload).get("nonce")
+    except FrameError:
         return None
-    return message.get("nonce") if isinstance(message, dict) else None
 
 
 def _exit(tail: bytes, nonce: str) -> ExitRecord | None:

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import pytest
 
-from magpie_local.domain.frames import EXIT, STARTED, STDOUT, log_frame
+from magpie_local.domain.frames import EXIT, STARTED, STDOUT, log_frame, pack
 from magpie_local.domain.layout import AttemptFiles
 from magpie_local.engine.evidence import Evidence, gather, secure
 
@@ -17,7 +16,7 @@ NOTHING = Evidence(started=False, exit=None, panicked=False, powered_off=False, 
 
 
 def started(nonce: str = NONCE) -> bytes:
-    return log_frame(STARTED, 1, json.dumps({"attempt": "a.1", "nonce": nonce}).encode())
+    return log_frame(STARTED, 1, pack({"attempt": "a.1", "nonce": nonce}))
 
 
 def exited(nonce: str = NONCE, code: int = 0) -> bytes:
@@ -25,7 +24,7 @@ def exited(nonce: str = NONCE, code: int = 0) -> bytes:
         "nonce": nonce, "code": code, "signal": None, "timed_out": False, "stopped": False, "started_at": 1.0,
         "ended_at": 2.0,
     }  # fmt: skip
-    return log_frame(EXIT, 2, json.dumps(record).encode())
+    return log_frame(EXIT, 2, pack(record))
 
 
 def output(data: bytes = b"hello\n") -> bytes:
@@ -98,7 +97,7 @@ def test_a_broken_log_proves_nothing_and_raises_nothing(files, log):
     assert (evidence.started, evidence.exit) == (False, None)
 
 
-def test_a_start_frame_of_hostile_json_proves_nothing(files):
+def test_a_start_frame_that_is_no_message_proves_nothing(files):
     files.log.write_bytes(log_frame(STARTED, 1, b"[" * 60_000))
 
     assert not gather(files, NONCE).started

@@ -141,7 +141,7 @@ async def test_a_refusal_is_a_host_error_with_the_reason(tmp_path):
         message_frame({"op": "state", "state": "idle", "attempt": 5}),
         message_frame({"op": "refused"}),
         message_frame({"no": "op"}),
-        message_frame({"op": ["exited"]}),
+        message_frame({"op": {"op": "exited"}}),
     ],
     ids=["closed", "huge", "large", "kind", "no JSON", "state", "attempt", "no reason", "no op", "list"],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
@@ -21,6 +22,8 @@ from magpie_local.domain.frames import (
     blob_frames,
     log_frame,
     message_frame,
+    pack,
+    unpack,
 )
 
 log_frames = st.lists(
@@ -86,10 +89,33 @@ def test_a_message_above_the_readers_limit_is_refused_before_it_is_kept():
         ControlReader(max_message=100).feed(CONTROL_HEADER.pack(101, MESSAGE))
 
 
-@pytest.mark.parametrize("payload", [b"", b"[]", b"1", b"{", b"\xff", b"[" * 50_000], ids=repr)
-def test_a_message_that_is_no_object_is_refused(payload):
+@pytest.mark.parametrize("payload", [b"s", b"\xff", b"{}" * 9, b"x\0\0\0\0\0", b"i\0\x01\0\0\0x"], ids=repr)
+def test_what_is_no_message_is_refused(payload):
     with pytest.raises(FrameError):
         ControlReader().feed(CONTROL_HEADER.pack(len(payload), MESSAGE) + payload)
+
+
+KEYS = st.text(max_size=20)
+FLAT = st.none() | st.booleans() | st.integers(-(10**30), 10**30) | st.floats(allow_nan=False) | st.text()
+
+
+@given(st.dictionaries(KEYS, FLAT | st.dictionaries(KEYS, FLAT, max_size=3), max_size=6))
+def test_a_message_is_unpacked_as_it_was_packed(message):
+    assert unpack(pack(message)) == message
+
+
+@given(st.binary(max_size=100))
+def test_any_bytes_are_a_message_or_refused(data):
+    with suppress(FrameError):
+        assert unpack(data) is not None
+
+
+def test_a_message_that_is_nested_without_end_is_refused():
+    message: dict[str, object] = {}
+    for _ in range(10):
+        message = {"m": message}
+    with pytest.raises(FrameError):
+        unpack(pack(message))
 
 
 def test_blobs_are_cut_at_the_largest_payload():

@@ -48,7 +48,7 @@ def test_a_second_order_is_refused_also_after_the_exit(agent, client):
 
 @pytest.mark.parametrize(
     "message",
-    [{"op": "fly"}, {}, {"op": None}, {"op": "run"}, {"op": "run", "env": 1}, {"op": ["run"]}],
+    [{"op": "fly"}, {}, {"op": None}, {"op": "run"}, {"op": "run", "env": 1}, {"op": {"op": "run"}}],
     ids=repr,
 )
 def test_what_the_agent_does_not_know_is_refused(client, message):
