@@ -63,3 +63,12 @@ def test_init_loads_the_modules_that_are_not_built_in(modules: Path) -> None:
 def test_a_module_that_the_kernel_lacks_is_named(modules: Path) -> None:
     with pytest.raises(ImageBuildFailed, match="no module floppy"):
         make(modules, "virtio", "floppy")
+
+
+def test_a_modules_signature_is_taken_off_and_nothing_else():
+    module = b"\x7fELF and the rest"
+    signature = b"s" * 300
+    signed = module + signature + bytes(8) + len(signature).to_bytes(4, "big") + b"~Module signature appended~\n"
+
+    assert initramfs.unsigned(signed) == module
+    assert initramfs.unsigned(module) == module
