@@ -124,7 +124,10 @@ class LibvirtHypervisor:
         except ChannelLost:
             raise HypervisorTimeout(f"libvirt went away while it started the VM {spec.id}.", hint="") from None
         except LibvirtError as error:
-            raise _start_error(spec.id, error) from error
+            refusal = _start_error(spec.id, error)
+            if not isinstance(refusal, VmExists):
+                self._forget(spec.id)
+            raise refusal from error
         with contextlib.suppress(OSError):
             os.chmod(spec.control, 0o600)
         await self._exits.watch([spec.id])
