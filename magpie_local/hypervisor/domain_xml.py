@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 CONTROL_PORT, LOG_PORT = "org.magpie.control", "org.magpie.log"
 
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
-#: Four are taken by virtio devices, the others are for disks plugged in later; each costs 0.04 s of an emulated boot.
-_PCIE_PORTS = 6
+#: For disks plugged in later; each costs 0.04 s of an emulated boot. What is there from the start sits on the root bus
+#: itself, which saves 0.3 s: the kernel need not look behind bridges.
+_PCIE_PORTS = 2
+_SERIAL_SLOT, _RNG_SLOT, _DISK_SLOTS = 2, 3, 4
 #: MiB of translated code kept in emulation: the default (up to 1 GiB a VM) gains nothing measurable.
 _TRANSLATION_CACHE = 64
 #: Characters that XML can't carry, and others that no path or command line of ours has reason to hold (F93).
@@ -118,14 +120,14 @@ def _cpu(domain: ET.Element, accelerator: Accelerator, machine: Machine) -> None
 def _devices(domain: ET.Element, spec: VmSpec, machine: Machine, emulator: str) -> None:
     devices = ET.SubElement(domain, "devices")
     _text(devices, "emulator", emulator)
-    _disk(devices, "vda", spec.image.root, "raw", readonly=True)
+    _disk(devices, 0, spec.image.root, "raw", readonly=True)
     for index, disk in enumerate(spec.disks):
         _spec_disk(devices, index, disk)
     ET.SubElement(devices, "controller", type="usb", model="none")
     ET.SubElement(devices, "controller", type="pci", model="pcie-root")
     for _ in range(_PCIE_PORTS):
         ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
-    ET.SubElement(devices, "controller", type="virtio-serial", index="0")
+    _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), _SERIAL_SLOT)
     serial = ET.SubElement(devices, "serial", type="file")
     ET.SubElement(serial, "source", path=_checked(str(spec.console)), append="on")
     ET.SubElement(serial, "target", type=machine.serial, port="0")
@@ -136,6 +138,7 @@ def _devices(domain: ET.Element, spec: VmSpec, machine: Machine, emulator: str) 
     ET.SubElement(devices, "memballoon", model="none")
     rng = ET.SubElement(devices, "rng", model="virtio")
     _text(rng, "backend", "/dev/urandom", model="random")
+    _on_root_bus(rng, _RNG_SLOT)
     if machine.panic:
         ET.SubElement(devices, "panic", model=machine.panic)
 
@@ -143,19 +146,24 @@ def _devices(domain: ET.Element, spec: VmSpec, machine: Machine, emulator: str) 
 def _spec_disk(devices: ET.Element, index: int, disk: Disk) -> None:
     if index > 24:
         raise InvalidInput("disks", index + 1, "a VM has at most 25")
-    _disk(devices, f"vd{chr(ord('b') + index)}", disk.path, disk.format, readonly=disk.readonly)
+    _disk(devices, index + 1, disk.path, disk.format, readonly=disk.readonly)
 
 
-def _disk(devices: ET.Element, target: str, path: Path, kind: str, *, readonly: bool) -> None:
+def _disk(devices: ET.Element, number: int, path: Path, kind: str, *, readonly: bool) -> None:
     disk = ET.SubElement(devices, "disk", type="file", device="disk")
     driver = ET.SubElement(disk, "driver", name="qemu", type=kind)
     ET.SubElement(disk, "source", file=_checked(str(path)))
-    ET.SubElement(disk, "target", dev=target, bus="virtio")
+    ET.SubElement(disk, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
+    _on_root_bus(disk, _DISK_SLOTS + number)
     if readonly:
         ET.SubElement(disk, "readonly")
     else:
         # A full host disk is the guest's ENOSPC, not a VM that is paused for ever (F11).
         driver.attrib |= {"error_policy": "report", "discard": "unmap"}
+
+
+def _on_root_bus(device: ET.Element, slot: int) -> None:
+    ET.SubElement(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
 def _log_port(domain: ET.Element, log: Path) -> None:

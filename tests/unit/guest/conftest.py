@@ -16,6 +16,7 @@ import pytest
 import magpie_local.testing
 from magpie_local.domain.exitrecord import parse_exit
 from magpie_local.domain.frames import EXIT, STDERR, STDOUT, ControlReader, LogReader, blob_frames, message_frame
+from magpie_local.testing.processes import kill_descendants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,6 +119,8 @@ class AgentProcess:
     def close(self) -> None:
         for client in self._clients:
             client.close()
+        # A failed test leaves a script behind, in a session of its own.
+        kill_descendants(self.process.pid)
         self.process.kill()
         self.process.wait()
 
