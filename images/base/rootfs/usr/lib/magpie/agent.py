@@ -1,4 +1,5 @@
 """Start the agent: called by PID 1 as `python3 -I -S`, which knows no folder but the standard library's."""
+
 from __future__ import annotations
 
 import sys
