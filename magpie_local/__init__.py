@@ -70,6 +70,13 @@ __all__ = [
 ]
 
 
+def load_ipython_extension(shell: object) -> None:
+    """Hand over to notebook_ext: `%load_ext magpie_local` and `%load_ext notebook_ext` are the same."""
+    from notebook_ext import load_ipython_extension as load
+
+    load(shell)
+
+
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
