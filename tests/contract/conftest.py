@@ -122,7 +122,7 @@ async def _libvirt_world(bench: Bench, uri: str) -> World:
 
 _VM = [pytest.mark.vm, pytest.mark.timeout(300)]
 _WORLDS = [pytest.param(make_fake, id="fake"), pytest.param(make_embed, id="embed", marks=_VM)]
-# libvirt has no session for root: there test_ordinary_user.py runs these tests as another user.
+# libvirt has no session for root: there integration/test_hypervisor_ordinary_user.py runs these tests as another user.
 if os.geteuid() != 0:
     _WORLDS.append(pytest.param(make_session, id="session", marks=_VM))
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 SOURCE = Path(__file__).resolve().parents[2]
 #: What the contract suites need of the sources. The checkout itself may lie where only root can look.
 PARTS = ("magpie_local", "images", "tests/conftest.py", "tests/contract", "pyproject.toml")
+SUITES = ("tests/contract/test_hypervisor.py", "tests/contract/test_guest.py")
 
 
 @pytest.fixture
@@ -41,12 +42,13 @@ def user() -> Iterator[pwd.struct_passwd]:
             yield made
         finally:
             _end_processes_of(made.pw_uid)
-            subprocess.run(["userdel", name], check=True)
+            # Forced: a killed process counts until init has reaped it.
+            subprocess.run(["userdel", "--force", name], check=True)
 
 
 @pytest.mark.vm
 @pytest.mark.timeout(1800)
-def test_the_contracts_hold_for_an_ordinary_user(user, image_folder):
+def test_the_contracts_hold_for_an_ordinary_user(user, image_folder, record_property):
     home = Path(user.pw_dir)
     _copy(image_folder / "base", home / "images/base")
     for part in PARTS:
@@ -55,10 +57,14 @@ def test_the_contracts_hold_for_an_ordinary_user(user, image_folder):
     for path in (home, *home.glob("images/**/")):
         os.chown(path, user.pw_uid, user.pw_gid)
 
-    done = _run_tests(user, "tests/contract/test_hypervisor.py", "tests/contract/test_guest.py")
+    # An embedded libvirt, too, works for anybody; its guests are those of the same QEMU.
+    done = _run_tests(user, "-k", "session or (embed and test_hypervisor)", *SUITES)
 
     assert done.returncode == 0, done.stdout[-20_000:]
-    assert re.search(r"real VMs: [1-9]\d+ tests ran", done.stdout), done.stdout[-2_000:]
+    counted = re.search(r"real VMs: (\d+) tests ran", done.stdout)
+    assert counted, done.stdout[-2_000:]
+    assert int(counted[1]) > 20
+    record_property("vm_tests", int(counted[1]))
 
 
 def _run_tests(user: pwd.struct_passwd, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -69,11 +75,14 @@ def _run_tests(user: pwd.struct_passwd, *arguments: str) -> subprocess.Completed
         "HOME": home, "PATH": os.environ["PATH"], "TMPDIR": home, "LANG": "C.UTF-8",
         "PYTHONPATH": f"{home}/source:{home}/site-packages", "MAGPIE_IMAGES": f"{home}/images",
     }  # fmt: skip
-    return subprocess.run(
-        [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        user=user.pw_uid, group=user.pw_gid, extra_groups=[], env=environment, cwd=f"{home}/source",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
+    try:
+        return subprocess.run(
+            [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+            user=user.pw_uid, group=user.pw_gid, extra_groups=[], env=environment, cwd=f"{home}/source",
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+    except PermissionError:
+        pytest.skip(f"{python} is where only root can look")
 
 
 def _copy(source: Path, target: Path) -> None:
