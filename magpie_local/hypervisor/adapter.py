@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 #: Seconds. A start takes about half a second; QEMU that hangs is killed by libvirt only after 12 s (F46).
 _START_BUDGET = 60.0
 _DESTROY_BUDGET = 60.0
-_LOOK_BUDGET = 30.0
+#: More than the 30 s that libvirt itself waits for the monitor of a QEMU that has died.
+_LOOK_BUDGET = 45.0
 #: The first look at a new QEMU binary takes 4-8 s in emulation.
 _PROBE_BUDGET = 120.0
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from magpie_local.errors import HypervisorTimeout, HypervisorUnavailable
 from magpie_local.hypervisor.channel import Channel, ChannelLost, LibvirtError
 from magpie_local.hypervisor.host import CLOSED, NO_LIBVIRT
+from magpie_local.hypervisor.place import EMBED
+from magpie_local.hypervisor.stillborn import remove_stillborn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from magpie_local.hypervisor.place import Place
 
-#: Seconds for the whole of opening: a daemon may have to be started.
-OPEN_BUDGET = 30.0
+#: Seconds for the whole of opening: a daemon may have to be started, or be waiting 30 s for a QEMU that has died.
+OPEN_BUDGET = 45.0
 #: Seconds that another process may hold the root for: a former leader's host that is about to end.
 _ROOT_BUDGET = 3.0
 _BACK_OFF = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
@@ -107,6 +109,8 @@ class Connection:
         raise AssertionError("the last round returns or raises")
 
     async def _open_once(self) -> Channel:
+        if self._place.label == EMBED:
+            await asyncio.to_thread(remove_stillborn, self._place.folder)
         channel = await Channel.start(self._place.environment, self._events)
         try:
             self.versions = await channel.ask("open", self._place.uri)
