@@ -81,6 +81,7 @@ class AttemptRun:
         self._options = options
         self._accelerator = accelerator
         self._changed = changed
+        self._max_starts = options.max_starts
         self._files = ports.layout.attempt(attempt.job_id, attempt.number)
         self._news = asyncio.Event()
         self._line = GuestLine(ports.guest, self._control, attempt.id, self._news)
@@ -117,6 +118,7 @@ class AttemptRun:
     async def conclude(self, condition: Condition) -> None:
         """Judge an attempt by its evidence: its VM has ended, or its exit record is there."""
         self._condition = condition
+        self._max_starts = self._options.max_interrupted_starts
         await self._conclude(await self._judge())
 
     async def requeue(self) -> None:
@@ -272,7 +274,7 @@ class AttemptRun:
         if otherwise is not None and evidence.exit is None and not self._stop_asked and not evidence.panicked:
             return otherwise
         never_ran = not (evidence.started or evidence.exit or evidence.panicked or self._stop_asked)
-        if never_ran and self._condition is Condition.GONE and self.attempt.number < self._options.max_starts:
+        if never_ran and self._condition is Condition.GONE and self.attempt.number < self._max_starts:
             return None
         clock = self._ports.clock
         return judge(

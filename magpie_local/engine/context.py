@@ -43,3 +43,5 @@ class Options:
     deadline_slack: float = 10.0
     #: Attempts of a job whose script never started, before it counts as failed (a poison job must not loop).
     max_starts: int = 3
+    #: The same for attempts that were cut short together with their engine: those are not the job's fault.
+    max_interrupted_starts: int = 20

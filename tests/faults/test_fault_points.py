@@ -48,6 +48,17 @@ def test_a_kill_during_recovery_changes_nothing(rig, first, second):
     assert [job["script_state"] for job in rig.jobs().values()] == ["succeeded"]
 
 
+def test_a_job_outlives_many_engines_that_die_while_they_start_it(rig):
+    assert rig.submit(crash_at="J5.after") == KILLED
+
+    for _ in range(5):
+        assert rig.recover(crash_at="J5.after") == KILLED
+
+    assert rig.recover() == 0
+    rig.check()
+    assert [(job["script_state"], job["attempt"]) for job in rig.jobs().values()] == [("succeeded", 7)]
+
+
 def test_every_fault_point_lies_on_the_way_of_a_plain_job(rig):
     assert rig.submit() == 0
 

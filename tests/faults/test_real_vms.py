@@ -8,8 +8,9 @@ import time
 import pytest
 
 KILLS = 12
-#: A kill's instant counts from the start of its process: recovering takes about half a second, a boot about five.
-MOMENTS = (0.3, 7.0)
+#: A kill's instant counts from the start of its process. Up to about a second it recovers and has libvirt start VMs;
+#: a boot takes three to five.
+EARLY, ANY = (0.3, 1.3), (0.3, 7.0)
 
 
 @pytest.mark.vm
@@ -21,7 +22,7 @@ def test_real_jobs_survive_random_kills(real_rig):
         tokens = real_rig.tokens / str(number)
         tokens.mkdir()
         child = real_rig.start("submit", "1", "guest", str(tokens))
-        time.sleep(moments.uniform(*MOMENTS))
+        time.sleep(moments.uniform(*(EARLY if number % 2 else ANY)))
         before = len(real_rig.points())
         child.kill()
         real_rig.finish(child)
@@ -32,5 +33,5 @@ def test_real_jobs_survive_random_kills(real_rig):
     real_rig.check()
     assert found_work >= KILLS * 0.8, "the kills came before there was any work"
     states = [job["script_state"] for job in real_rig.jobs().values()]
-    assert len(states) >= KILLS // 2
+    assert len(states) >= KILLS // 3
     assert set(states) == {"succeeded"}
