@@ -31,6 +31,8 @@ _log = logging.getLogger("magpie.engine")
 #: this much).
 _HEARTBEAT = 1.0
 _RECONCILE = 5.0
+#: Least time between two looks at the store, seconds.
+_BREATH = 0.02
 #: How long step_down waits for VMs that are being destroyed, seconds.
 _FAREWELL = 4.0
 #: How many queued jobs are looked at at a time.
@@ -76,7 +78,7 @@ class Leader:
         clock = self._ports.clock
         reconcile_at = clock.monotonic() + _RECONCILE
         while True:
-            ring = self._bell.listen()
+            began, ring = clock.monotonic(), self._bell.listen()
             if self._lost:
                 raise LeadershipLost
             await self._carry_out_requests()
@@ -85,6 +87,8 @@ class Leader:
                 await self._reconcile()
                 reconcile_at = clock.monotonic() + _RECONCILE
             await self._bell.wait(ring, _HEARTBEAT)
+            # The first ring is answered at once; in a burst, one look serves many.
+            await asyncio.sleep(max(0.0, began + _BREATH - clock.monotonic()))
 
     async def step_down(self) -> None:
         """Stop driving: tear-downs may end for a while, scripts and VMs are left as they are."""

@@ -95,6 +95,7 @@ def domain_xml(spec: VmSpec, accelerator: Accelerator, emulator: str) -> str:
         _text(domain, event, "destroy")
     _devices(domain, spec, machine, emulator)
     _log_port(domain, spec.log)
+    _skip_cpu_questions(domain)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
 
@@ -182,6 +183,16 @@ def _log_port(domain: ET.Element, log: Path) -> None:
     chardev = f"file,id=magpie-log,path={path},append=on"
     for argument in ("-chardev", chardev, "-device", json.dumps(port)):
         ET.SubElement(arguments, f"{{{_QEMU}}}arg", value=argument)
+
+
+def _skip_cpu_questions(domain: ET.Element) -> None:
+    """Have libvirt read QEMU's CPU the old way, in 3 questions instead of 400.
+
+    It asks for every property of the CPU, one at a time, before the guest may run: 0.25 of the 0.35 s of a start. What
+    it learns only matters to CPUs that are described feature by feature.
+    """
+    capabilities = ET.SubElement(domain, f"{{{_QEMU}}}capabilities")
+    ET.SubElement(capabilities, f"{{{_QEMU}}}del", capability="cpu-unavailable-features")
 
 
 def _text(parent: ET.Element, tag: str, text: str, **attributes: str) -> None:
