@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from magpie_local.domain.vm import VmSpec
     from magpie_local.ports.images import Images
 
-#: Seconds. A start takes about half a second; QEMU that hangs is killed by libvirt only after 12 s (F46).
+#: Seconds. A start takes 0.1 s; QEMU that hangs is killed by libvirt only after 12 s (F46).
 _START_BUDGET = 60.0
 _DESTROY_BUDGET = 60.0
 #: More than the 30 s that libvirt itself waits for the monitor of a QEMU that has died.
 _LOOK_BUDGET = 45.0
-#: The first look at a new QEMU binary takes 4-8 s in emulation.
+#: The first look at a new QEMU binary takes 2-8 s.
 _PROBE_BUDGET = 120.0
 
 

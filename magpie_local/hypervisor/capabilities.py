@@ -1,6 +1,6 @@
 """What libvirt has learned about a QEMU binary, shared between state directories.
 
-libvirt asks a new binary for its capabilities, 4-8 s in emulation, and keeps the answer below its root. Every state
+libvirt asks a new binary for its capabilities, which takes 2-8 s, and keeps the answer below its root. Every state
 directory has a root of its own, so the answer is copied. libvirt checks it against the binary, its own version and the
 kernel, and asks anew where anything differs: a stale copy costs time only.
 """

@@ -48,7 +48,7 @@ NO_LIBVIRT, BROKEN, CLOSED = -1, -2, -3
 
 #: A remote daemon that is silent for interval x count seconds counts as dead (F47).
 _KEEPALIVE = (5, 4)
-#: A destroy holds one for up to 2 s, and looks must not wait behind it.
+#: A destroy may hold one for seconds, and looks must not wait behind it.
 _WORKERS = 16
 #: prctl(2) and waitpid(2)
 _PR_SET_CHILD_SUBREAPER, _WNOTHREAD = 36, 0x20000000

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from magpie_local.hypervisor.stillborn import remove_stillborn
@@ -13,6 +16,15 @@ WARNING: THIS IS AN AUTO-GENERATED FILE.
 <domstatus state='{state}' reason='starting up' pid='{pid}'>
   <domain type='qemu'><name>magpie-1</name></domain>
 </domstatus>
+"""
+
+#: Another process that locks a file as libvirt does, until its input ends.
+HOLDER = """
+import fcntl, sys
+lock = open(sys.argv[1], "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
 """
 
 
@@ -28,7 +40,22 @@ def test_a_domain_without_a_process_is_removed_with_its_pid_file(status, tmp_pat
     status.write_text(STATUS.format(state="paused", pid=0))
 
     assert remove_stillborn(tmp_path) == ["magpie-1"]
-    assert list(status.parent.iterdir()) == []
+    assert [path.name for path in status.parent.iterdir()] == ["driver.pid"]
+
+
+def test_nothing_is_touched_while_a_libvirt_has_the_root_open(status, tmp_path):
+    status.write_text(STATUS.format(state="paused", pid=0))
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, status.parent / "driver.pid"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        held = remove_stillborn(tmp_path)
+        holder.communicate()
+    freed = remove_stillborn(tmp_path)
+
+    assert (held, freed) == ([], ["magpie-1"])
 
 
 def test_a_domain_with_a_process_stays(status, tmp_path):
