@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_local.errors import ImageBroken, ImageBuildFailed, ImageNotFound
-from magpie_local.images import initramfs, kit, manifest, rootfs, scratch
+from magpie_local.images import initramfs, kernel, kit, manifest, rootfs, scratch
 from magpie_local.images.buildlock import build_lock
 from magpie_local.images.catalogue import CURRENT, ImageCatalogue, ImageInfo
 from magpie_local.images.host import Host, this_host
-from magpie_local.images.manifest import FILES, INITRD, MANIFEST, SCRATCH, Manifest
+from magpie_local.images.manifest import FILES, INITRD, KERNEL, MANIFEST, SCRATCH, Manifest
 from magpie_local.images.needs import needs
 from magpie_local.images.recipe import Recipe, load_recipe
 from magpie_local.images.workspace import BuildFolders
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.need import Need
 
 #: Modules whose change changes what is built.
-_BUILDER = ("aptsources.py", "builder.py", "cpio.py", "initramfs.py", "kit.py", "rootfs.py", "scratch.py")
+_BUILDER = ("aptsources.py", "builder.py", "cpio.py", "initramfs.py", "kernel.py", "kit.py", "rootfs.py", "scratch.py")
 _KEPT_VERSIONS = 2
 
 
@@ -129,6 +129,8 @@ class _Build:
             with self._step(rootfs.STEP):
                 await rootfs.RootBuild(recipe=self.recipe, host=self.host, out=out, work=work, lock=self.lock).run()
             release = (out / "release").read_text().strip()
+            with self._step(kernel.STEP):
+                await kernel.unpack(out / KERNEL, out)
             with self._step(initramfs.STEP):
                 data = initramfs.make(
                     self.recipe, release=release, modules=out / "modules.tar", busybox=out / "busybox"

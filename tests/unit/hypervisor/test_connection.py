@@ -135,6 +135,18 @@ async def test_a_start_is_never_tried_twice_by_itself(rig, xml):
     assert len(rig.hosts) == 1
 
 
+async def test_a_qemu_left_to_itself_is_the_hosts_child_and_reaped_as_soon_as_it_ends(rig, xml):
+    rig.turn("daemonize")
+    await rig.connection.call("create", xml, budget=10)
+    pid = int((rig.folder / "emulator").read_text())
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(5):
+        while _is_there(pid):
+            await asyncio.sleep(0.01)
+    assert parent == rig.hosts[0]
+
+
 async def test_a_daemon_that_went_away_is_met_again(rig, spec, xml):
     await rig.connection.call("create", xml, budget=10)
     rig.turn("dead")
