@@ -91,7 +91,7 @@ async def boot(
     process = await asyncio.create_subprocess_exec(*argv)
     try:
         async with asyncio.timeout(10):
-            while not (folder / "control").exists():  # noqa: ASYNC110  QEMU tells nobody
+            while not (folder / "control").exists():
                 await asyncio.sleep(0.01)
         yield Guest(folder, process)
     finally:

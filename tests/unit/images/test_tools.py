@@ -38,7 +38,7 @@ async def test_a_missing_tool_names_the_package(tmp_path: Path, monkeypatch: pyt
 async def test_a_cancelled_tool_is_told_to_end_and_waited_for(tmp_path: Path) -> None:
     script = f"trap 'touch {tmp_path}/cleaned; exit' TERM; touch {tmp_path}/ready; while :; do sleep 0.01; done"
     task = asyncio.create_task(tools.run("root", "sh", "-c", script, cwd=tmp_path))
-    while not (tmp_path / "ready").exists():  # noqa: ASYNC110  a file has no event
+    while not (tmp_path / "ready").exists():
         await asyncio.sleep(0.01)
 
     task.cancel()
