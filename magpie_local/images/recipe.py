@@ -21,9 +21,6 @@ _PACKAGE = Path(magpie_local.__file__).parent
 class Distribution:
     """What a recipe knows of one distribution."""
 
-    #: Where packages come from when the host's apt names no archive of it.
-    archive: str
-    keyring: str
     #: The kernel's package, by architecture.
     kernel: Mapping[str, str]
 
@@ -100,7 +97,7 @@ def _recipe(raw: Mapping[str, object], folder: Path) -> Recipe:
 
 
 def _distribution(raw: Mapping[str, object]) -> Distribution:
-    return Distribution(archive=_text(raw, "archive"), keyring=_text(raw, "keyring"), kernel=_text_table(raw, "kernel"))
+    return Distribution(kernel=_text_table(raw, "kernel"))
 
 
 def _table(raw: Mapping[str, object], key: str) -> Mapping[str, object]:

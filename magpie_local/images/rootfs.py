@@ -66,7 +66,12 @@ class RootBuild:
             ImageBuildFailed: with the last lines of what mmdebstrap said.
         """
         kernel = self._kernel()
-        sources = distribution_sources(self.host.codename) or [self._default_source()]
+        sources = distribution_sources(self.host.codename)
+        if not sources:
+            raise ImageBuildFailed(
+                f"this machine's apt names no archive of {self.host.distribution} {self.host.codename}",
+                hint="Add one to /etc/apt/sources.list; images are built from the same packages as the host.",
+            )
         self._write("archives.sources", _stanzas(sources).encode())
         self._write("apt.conf", await _apt_settings(self.out))
         clean = _stanzas([source.without_passwords() for source in sources])
@@ -100,11 +105,6 @@ class RootBuild:
                 hint=f"Name its package in {self.recipe.folder / 'recipe.toml'}, under [distribution].",
             )
         return known.kernel[self.host.architecture]
-
-    def _default_source(self) -> Source:
-        known = self.recipe.distributions[self.host.distribution]
-        suites = (self.host.codename, f"{self.host.codename}-updates")
-        return Source((known.archive,), suites, ("main",), {"Signed-By": known.keyring})
 
     def _write(self, name: str, data: bytes) -> None:
         """Write a file that only the builder can read: addresses of archives and proxies may hold passwords."""
