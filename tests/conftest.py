@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 _NO_VM = "--no-vm was given"
 #: Seconds for a test on real VMs that names no limit of its own.
 _VM_TIMEOUT = 120
+
+
+# Machines are shared and noisy: how long an example takes says nothing about the code.
+settings.register_profile("noisy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("noisy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
