@@ -289,7 +289,9 @@ def _listeners(pid: int) -> list[str]:
 
 
 def _tree(root: Path) -> set[str]:
-    return {str(path.relative_to(root)) for path in root.rglob("*")}
+    # os.walk: libvirt removes folders while this looks.
+    walked = ((Path(folder), names) for folder, *both in os.walk(root) for names in both)
+    return {str((folder / name).relative_to(root)) for folder, names in walked for name in names}
 
 
 def _read(path: str) -> str:
