@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ _NO_VM = "--no-vm was given"
 #: Seconds for a test on real VMs that names no limit of its own.
 _VM_TIMEOUT = 120
 
+
+# A shell that starts us in the background has us ignore these, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Machines are shared and noisy: how long an example takes says nothing about the code.
 settings.register_profile("noisy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
