@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from benchmarks import reference_guest
+from benchmarks.references import spike_guest
 from benchmarks.report import number, report, spread, times
 from magpie_local import Magpie
 from magpie_local.domain.frames import GAP_PAYLOAD
@@ -58,12 +58,12 @@ def measure(starts: int = 10, flood_seconds: int = 20) -> list[Figure]:
 
 def cold_starts(client: Magpie, count: int) -> list[Figure]:
     """Measure this project's cold start and the bare guest's in turn, so that a drift of the machine hits both."""
-    guest = reference_guest.build(_SPIKE, _GUEST) if _SPIKE.exists() else None
+    guest = spike_guest.build(_SPIKE, _GUEST) if _SPIKE.exists() else None
     ours, bare = [], []
     for _ in range(count):
         ours.append(_first_output(client))
         if guest is not None:
-            bare.append(reference_guest.start_seconds(guest))
+            bare.append(spike_guest.start_seconds(guest))
     figures = [spread("cold start, create() to first output", ours, "s")]
     if bare:
         ratios = [a / b for a, b in zip(ours, bare, strict=True)]

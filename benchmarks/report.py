@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ class Figure:
     p99: float | None = None
     #: What the issue asks for, as text.
     goal: str = ""
+    #: Why there is no figure.
+    reason: str = ""
 
 
 def times(name: str, seconds: Sequence[float], *, goal: str = "") -> Figure:
@@ -41,11 +44,19 @@ def number(name: str, value: float, unit: str, *, goal: str = "") -> Figure:
     return Figure(name=name, unit=unit, p50=value, goal=goal)
 
 
+def missing(name: str, reason: str) -> Figure:
+    """Return the place of a figure that could not be had."""
+    return Figure(name=name, unit="", p50=math.nan, reason=reason)
+
+
 def report(title: str, figures: Sequence[Figure], *, json_file: Path | None = None) -> None:
     """Print the table, and write the JSON where asked."""
     width = max(len(figure.name) for figure in figures)
     print(f"{title}\n\n{'':{width}}  {'p50':>10} {'p95':>10} {'p99':>10}  unit    goal")
     for figure in figures:
+        if figure.reason:
+            print(f"{figure.name:{width}}  not measured: {figure.reason}")
+            continue
         cells = " ".join(f"{_cell(value):>10}" for value in (figure.p50, figure.p95, figure.p99))
         print(f"{figure.name:{width}}  {cells}  {figure.unit:7} {figure.goal}".rstrip())
     if json_file is not None:

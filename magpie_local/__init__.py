@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from magpie_local.aio import AsyncMagpie
-    from magpie_local.api.models import Confirmation, Job, LogChunk
+    from magpie_local.api.models import Confirmation, Job, LogChunk, PoolStatus, TemplateInfo
     from magpie_local.client import Magpie
+    from magpie_local.domain.forkproof import ForkProof
     from magpie_local.errors import (
         HostError,
         InvalidInput,
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AsyncMagpie": "aio",
     "Confirmation": "api.models",
+    "ForkProof": "domain.forkproof",
     "HostError": "errors",
     "InvalidInput": "errors",
     "Job": "api.models",
@@ -46,7 +48,9 @@ _HOMES = {
     "Magpie": "client",
     "MagpieError": "errors",
     "NotFound": "errors",
+    "PoolStatus": "api.models",
     "StateError": "errors",
+    "TemplateInfo": "api.models",
     "Unsupported": "errors",
     "WaitTimeout": "errors",
 }
@@ -54,6 +58,7 @@ _HOMES = {
 __all__ = [
     "AsyncMagpie",
     "Confirmation",
+    "ForkProof",
     "HostError",
     "InvalidInput",
     "Job",
@@ -64,7 +69,9 @@ __all__ = [
     "Magpie",
     "MagpieError",
     "NotFound",
+    "PoolStatus",
     "StateError",
+    "TemplateInfo",
     "Unsupported",
     "WaitTimeout",
 ]

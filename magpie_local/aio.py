@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from typing import TYPE_CHECKING
 
+from magpie_local.api.forks import verify_forks
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    from magpie_local.api.models import Confirmation, Job, LogChunk
+    from magpie_local.api.models import Confirmation, EngineStatus, Job, LogChunk, PoolStatus, TemplateInfo
     from magpie_local.config import Settings
+    from magpie_local.domain.forkproof import ForkProof
     from magpie_local.domain.job import Event
 
 
@@ -32,6 +34,8 @@ class AsyncMagpie:
         self._release = weakref.finalize(self, runtime.release)
         self._release.atexit = False  # the runtime ends itself, before finalizers run
         self.jobs = AsyncJobs(runtime)
+        self.templates = AsyncTemplates(runtime)
+        self.monitoring = AsyncMonitoring(runtime)
 
     def __repr__(self) -> str:
         return f"<AsyncMagpie {str(self.settings.home)!r}>"
@@ -50,6 +54,19 @@ class AsyncMagpie:
         """Return who drives the VMs of this state directory: this (process), other or none."""
         return self.jobs._runtime.role
 
+    async def verify_forks(self, n: int = 4, image: str = "base", vcpus: int = 1, memory_mb: int = 512) -> ForkProof:
+        """Start `n` forks of one template and compare them: randomness, clock, names, keys, and the template itself.
+
+        They are ordinary jobs, deleted afterwards. The template is made first where there is none.
+
+        Raises:
+            InvalidInput: a value is not allowed, or templates are off.
+            TemplateFailed: there is no template to fork from.
+            HostError: a fork's job did not run to its end.
+        """
+        runtime = self.jobs._runtime
+        return await runtime.await_call(verify_forks(runtime.jobs, runtime.templates, n, image, vcpus, memory_mb))
+
 
 class AsyncJobs:
     """What one can do with jobs (seed 000)."""
@@ -62,26 +79,28 @@ class AsyncJobs:
         self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
         workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
         ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None,
+        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
     ) -> Job:  # fmt: skip
         """Accept a job and return at once; parameters and errors as in `Jobs.create`."""
         return await self._runtime.await_call(self._verbs.create(
             name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
             workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit,
+            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
         ))  # fmt: skip
 
     async def run_and_wait(
         self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
         workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
         ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None, poll_interval: float = 5,
+        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
+        poll_interval: float = 5,
     ) -> Job:  # fmt: skip
         """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
         return await self._runtime.await_call(self._verbs.run_and_wait(
             name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
             workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit, poll_interval=poll_interval,
+            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
+            poll_interval=poll_interval,
         ))  # fmt: skip
 
     async def get(self, job_id: str) -> Job:
@@ -150,3 +169,55 @@ class AsyncJobs:
     async def story(self, job_id: str) -> builtins.list[Event]:
         """Return what happened to a job, oldest first."""
         return await self._runtime.await_call(self._verbs.story(job_id))
+
+
+class AsyncTemplates:
+    """What one can do with templates: frozen VMs of which jobs' VMs are forks (docs/warm-starts.md)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._verbs = runtime.templates
+
+    async def list(self) -> builtins.list[TemplateInfo]:
+        """Return all templates, most recently used first."""
+        return await self._runtime.await_call(self._verbs.list())
+
+    async def remove(self, key: str) -> Confirmation:
+        """Remove a template; jobs whose VMs are forks of it go on.
+
+        Args:
+            key: its key, or a beginning of at least four characters that only it has.
+
+        Raises:
+            TemplateNotFound: there is none.
+        """
+        return await self._runtime.await_call(self._verbs.remove(key))
+
+    async def warm(
+        self, image: str = "base", vcpus: int = 1, memory_mb: int = 512, timeout: float | None = None
+    ) -> TemplateInfo:
+        """Return the template of a shape; where there is none it is made first, which takes longer than a boot.
+
+        Raises:
+            InvalidInput: a value is not allowed, or templates are off.
+            ImageNotFound: the image is not built yet.
+            TemplateFailed: it could not be made; says why.
+            WaitTimeout: it is not there within `timeout` seconds; the work goes on.
+        """
+        return await self._runtime.await_call(self._verbs.warm(image, vcpus, memory_mb, timeout))
+
+
+class AsyncMonitoring:
+    """What goes on."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._verbs = runtime.monitoring
+
+    async def pool(self) -> PoolStatus:
+        """Return the forks that wait for a job, as the process that leads last told of them."""
+        return await self._runtime.await_call(self._verbs.pool())
+
+    async def engine(self) -> EngineStatus:
+        """Return who leads, how many jobs there are to do, the pool and the templates."""
+        return await self._runtime.await_call(self._verbs.engine())

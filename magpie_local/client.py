@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from magpie_local.api.forks import verify_forks
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from magpie_local.api.models import Confirmation, Job, LogChunk
+    from magpie_local.api.models import Confirmation, EngineStatus, Job, LogChunk, PoolStatus, TemplateInfo
     from magpie_local.config import Settings
+    from magpie_local.domain.forkproof import ForkProof
     from magpie_local.domain.job import Event
 
 
@@ -44,6 +46,8 @@ class Magpie:
         self._release = weakref.finalize(self, runtime.release)
         self._release.atexit = False  # the runtime ends itself, before finalizers run
         self.jobs = Jobs(runtime)
+        self.templates = Templates(runtime)
+        self.monitoring = Monitoring(runtime)
 
     def __repr__(self) -> str:
         return f"<Magpie {str(self.settings.home)!r}>"
@@ -62,6 +66,19 @@ class Magpie:
         """Return who drives the VMs of this state directory: this (process), other or none."""
         return self.jobs._runtime.role
 
+    def verify_forks(self, n: int = 4, image: str = "base", vcpus: int = 1, memory_mb: int = 512) -> ForkProof:
+        """Start `n` forks of one template and compare them: randomness, clock, names, keys, and the template itself.
+
+        They are ordinary jobs, deleted afterwards. The template is made first where there is none.
+
+        Raises:
+            InvalidInput: a value is not allowed, or templates are off.
+            TemplateFailed: there is no template to fork from.
+            HostError: a fork's job did not run to its end.
+        """
+        runtime = self.jobs._runtime
+        return runtime.call(verify_forks(runtime.jobs, runtime.templates, n, image, vcpus, memory_mb))
+
 
 class Jobs:
     """What one can do with jobs (seed 000)."""
@@ -74,7 +91,7 @@ class Jobs:
         self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
         workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
         ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None,
+        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
     ) -> Job:  # fmt: skip
         """Accept a job and return at once; it starts when there is room.
 
@@ -93,6 +110,8 @@ class Jobs:
             image: what the VM boots.
             description: free text.
             log_limit: bytes of output kept (head and tail); None takes the setting.
+            isolation: "shared" lets the VM be a fork, which shares unchanged memory pages with others of its
+                template; "private" has it boot afresh.
 
         Raises:
             InvalidInput: a value is not allowed; nothing was stored or started.
@@ -102,20 +121,22 @@ class Jobs:
         return self._runtime.call(self._verbs.create(
             name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
             workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit,
+            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
         ))  # fmt: skip
 
     def run_and_wait(
         self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
         workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
         ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None, poll_interval: float = 5,
+        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
+        poll_interval: float = 5,
     ) -> Job:  # fmt: skip
         """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
         return self._runtime.call(self._verbs.run_and_wait(
             name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
             workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit, poll_interval=poll_interval,
+            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
+            poll_interval=poll_interval,
         ))  # fmt: skip
 
     def get(self, job_id: str) -> Job:
@@ -183,3 +204,55 @@ class Jobs:
     def story(self, job_id: str) -> builtins.list[Event]:
         """Return what happened to a job, oldest first."""
         return self._runtime.call(self._verbs.story(job_id))
+
+
+class Templates:
+    """What one can do with templates: frozen VMs of which jobs' VMs are forks (docs/warm-starts.md)."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._verbs = runtime.templates
+
+    def list(self) -> builtins.list[TemplateInfo]:
+        """Return all templates, most recently used first."""
+        return self._runtime.call(self._verbs.list())
+
+    def remove(self, key: str) -> Confirmation:
+        """Remove a template; jobs whose VMs are forks of it go on.
+
+        Args:
+            key: its key, or a beginning of at least four characters that only it has.
+
+        Raises:
+            TemplateNotFound: there is none.
+        """
+        return self._runtime.call(self._verbs.remove(key))
+
+    def warm(
+        self, image: str = "base", vcpus: int = 1, memory_mb: int = 512, timeout: float | None = None
+    ) -> TemplateInfo:
+        """Return the template of a shape; where there is none it is made first, which takes longer than a boot.
+
+        Raises:
+            InvalidInput: a value is not allowed, or templates are off.
+            ImageNotFound: the image is not built yet.
+            TemplateFailed: it could not be made; says why.
+            WaitTimeout: it is not there within `timeout` seconds; the work goes on.
+        """
+        return self._runtime.call(self._verbs.warm(image, vcpus, memory_mb, timeout))
+
+
+class Monitoring:
+    """What goes on."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._verbs = runtime.monitoring
+
+    def pool(self) -> PoolStatus:
+        """Return the forks that wait for a job, as the process that leads last told of them."""
+        return self._runtime.call(self._verbs.pool())
+
+    def engine(self) -> EngineStatus:
+        """Return who leads, how many jobs there are to do, the pool and the templates."""
+        return self._runtime.call(self._verbs.engine())

@@ -11,6 +11,10 @@
     cpus           MAGPIE_CPUS            virtual CPUs of all running VMs together
     memory         MAGPIE_MEMORY          memory of all running VMs together
     keeper         MAGPIE_KEEPER          whether a process that leaves hands its unfinished jobs to a keeper
+    templates      MAGPIE_TEMPLATES       disk space of all templates; 0: every VM boots afresh
+    pool           MAGPIE_POOL            forks kept waiting for a job, per shape; 0: none
+    pool_memory    MAGPIE_POOL_MEMORY     memory of all waiting forks together
+    pool_shapes    MAGPIE_POOL_SHAPES     IMAGE:VCPUS:MIB, with commas between them; none: those used lately
 
 The file is TOML with the same keys: `config.toml` in the user's configuration folder, or the path in MAGPIE_CONFIG.
 An empty environment variable counts as unset.
@@ -23,15 +27,18 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from magpie_local.domain import pooling
 from magpie_local.domain.layout import Layout
-from magpie_local.domain.sizes import MIB, format_bytes, parse_duration, parse_size
-from magpie_local.domain.spec import MIN_LOG_LIMIT
+from magpie_local.domain.sizes import GIB, MIB, format_bytes, parse_duration, parse_size
+from magpie_local.domain.spec import MIN_LOG_LIMIT, HostLimits
 from magpie_local.errors import InvalidInput, MagpieError, StateUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from magpie_local.domain.shape import Shape
 
 HYPERVISORS = ("libvirt", "fake")
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -62,6 +69,13 @@ class Settings:
     #: Bytes.
     memory: int
     keeper: bool
+    #: Bytes.
+    templates: int
+    pool: int
+    #: Bytes.
+    pool_memory: int
+    #: Empty: those used lately.
+    pool_shapes: tuple[Shape, ...]
     #: Where each value came from, in words.
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -86,7 +100,7 @@ def load(environ: Mapping[str, str] | None = None, **arguments: object) -> Setti
         InvalidInput: names the key, the value, what is allowed, and where the value came from.
     """
     environ = os.environ if environ is None else environ
-    values: dict[str, object] = {}
+    values: dict[str, Any] = {}
     origins = dict.fromkeys(KEYS, _DEFAULT)
     for origin, layer in _layers(environ, arguments):
         for key, value in layer.items():
@@ -96,7 +110,13 @@ def load(environ: Mapping[str, str] | None = None, **arguments: object) -> Setti
     for key, parameter in _PARAMETERS.items():
         if key not in values:
             values[key] = parameter.default()
-    return Settings(**values, origins=MappingProxyType(origins))  # type: ignore[arg-type]  # each value was parsed
+    _fit_pool(values, origins)
+    return Settings(**values, origins=MappingProxyType(origins))
+
+
+def host_limits(min_memory_mb: int = 64) -> HostLimits:
+    """Return what one VM may have here: CPUs may be overcommitted up to 16, memory may not."""
+    return HostLimits(vcpus=max(16, os.cpu_count() or 1), memory_mb=_host_memory() // MIB, min_memory_mb=min_memory_mb)
 
 
 def variable(key: str) -> str:
@@ -209,6 +229,17 @@ def _parsed(key: str, value: object, origin: str) -> object:
         raise
 
 
+def _fit_pool(values: dict[str, Any], origins: Mapping[str, str]) -> None:
+    """Have the usual pool fit into its memory; one that somebody asked for must."""
+    memory, shapes = values["pool_memory"], values["pool_shapes"]
+    if origins["pool"] == _DEFAULT:
+        # Of shapes that somebody named at least one fork each must fit; else there is a smaller pool, or none.
+        least = 1 if shapes and memory else 0
+        values["pool"] = max(least, min(pooling.USUAL, pooling.fitting(memory, shapes)))
+    hint = "".join(f"The value of {key} came from: {origins[key]}. " for key in ("pool", "pool_memory")).rstrip()
+    pooling.check_pool(values["pool"], memory, shapes, hint=hint)
+
+
 def _nearest(name: str, known: Mapping[str, object] | set[str] | tuple[str, ...], cutoff: float) -> str | None:
     from difflib import get_close_matches
 
@@ -218,6 +249,8 @@ def _nearest(name: str, known: Mapping[str, object] | set[str] | tuple[str, ...]
 def _written(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, tuple):
+        return pooling.write_shapes(value)
     return f"{value:f}" if isinstance(value, float) else str(value)
 
 
@@ -265,12 +298,33 @@ def _bytes(least: int) -> Callable[[str, object], int]:
     return parse
 
 
-def _count(key: str, value: object) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 4096:
-        raise InvalidInput(key, value, "a whole number from 1 to 4096")
-    return value
+def _budget(key: str, value: object) -> int:
+    try:
+        return parse_size(key, value)  # type: ignore[arg-type]  # it checks the type itself
+    except InvalidInput:
+        raise InvalidInput(key, value, "a size like 8GiB, or 0 to do without") from None
+
+
+def _pool_memory(key: str, value: object) -> int:
+    size, most = _budget(key, value), _host_memory()
+    if size > most:
+        raise InvalidInput(key, value, f"this machine has {format_bytes(most)}")
+    return size
+
+
+def _count(least: int, most: int) -> Callable[[str, object], int]:
+    def parse(key: str, value: object) -> int:
+        if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 10:
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise InvalidInput(key, value, f"a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def _shapes(key: str, value: object) -> tuple[Shape, ...]:
+    return pooling.parse_shapes(key, value, host_limits())
 
 
 def _flag(key: str, value: object) -> bool:
@@ -310,9 +364,13 @@ _PARAMETERS: dict[str, _Parameter] = {
     "boot_timeout": _Parameter(_seconds(0.1), lambda: 120.0),
     "stop_grace": _Parameter(_seconds(0), lambda: 5.0),
     "log_limit": _Parameter(_bytes(MIN_LOG_LIMIT), lambda: 16 * MIB),
-    "cpus": _Parameter(_count, lambda: 2 * len(os.sched_getaffinity(0))),
+    "cpus": _Parameter(_count(1, 4096), lambda: 2 * len(os.sched_getaffinity(0))),
     # Virtual CPUs share the host's cores; memory is really taken, so a quarter stays with the host.
     "memory": _Parameter(_bytes(64 * MIB), lambda: _host_memory() * 3 // 4 // MIB * MIB),
     "keeper": _Parameter(_flag, lambda: True),
+    "templates": _Parameter(_budget, lambda: 8 * GIB),
+    "pool": _Parameter(_count(0, 64), lambda: pooling.USUAL),
+    "pool_memory": _Parameter(_pool_memory, lambda: _host_memory() // 8 // MIB * MIB),
+    "pool_shapes": _Parameter(_shapes, tuple),
 }
 KEYS = tuple(_PARAMETERS)

@@ -5,7 +5,8 @@
     │   └── Unsupported         a known field that this version does not carry out
     ├── NotFound
     │   ├── JobNotFound
-    │   └── ImageNotFound
+    │   ├── ImageNotFound
+    │   └── TemplateNotFound
     ├── JobActive               the job still runs; stop it first
     ├── JobFailed               a job ended in another state than success
     ├── WaitTimeout             waiting ended, the job goes on
@@ -20,6 +21,8 @@
     └── HostError               this machine
         ├── HypervisorUnavailable   libvirt or QEMU is absent or refuses
         ├── HypervisorTimeout       a libvirt call did not return in its budget
+        ├── SnapshotUnusable        a VM can't be forked from what is on disk
+        ├── TemplateFailed          a template could not be made
         ├── VmExists                the VM was started before
         ├── GuestLost               the channel to the guest agent broke
         ├── ImageBroken             an image's files do not match its manifest
@@ -96,6 +99,15 @@ class ImageNotFound(NotFound):
     """
 
     code = "image_not_found"
+
+
+class TemplateNotFound(NotFound):
+    """There is no such template.
+
+    `magpie templates list` shows what is there.
+    """
+
+    code = "template_not_found"
 
 
 class JobActive(MagpieError):
@@ -204,6 +216,21 @@ class HypervisorTimeout(HostError):
     """libvirt did not answer in time."""
 
     code = "hypervisor_timeout"
+
+
+class SnapshotUnusable(HostError):
+    """A VM can't be forked from what is on disk; it can still boot."""
+
+    code = "snapshot_unusable"
+
+
+class TemplateFailed(HostError):
+    """The template could not be made; jobs boot without it.
+
+    Mend the cause and ask again with `magpie images warm NAME`.
+    """
+
+    code = "template_failed"
 
 
 class VmExists(HostError):

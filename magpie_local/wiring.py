@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_local import config
-from magpie_local.engine.context import Options, Ports
+from magpie_local.domain.sizes import MIB
+from magpie_local.engine.context import Options, Ports, WarmOptions
 from magpie_local.engine.engine import Engine
+from magpie_local.errors import ImageBroken, ImageNotFound, InvalidInput
 from magpie_local.guest.channel import AgentGuest
 from magpie_local.ports.clock import SystemClock
 from magpie_local.store.store import open_store
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from magpie_local.config import Settings
     from magpie_local.domain.layout import Layout
     from magpie_local.domain.need import Need
-    from magpie_local.ports.hypervisor import Disks, Hypervisor
+    from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
     from magpie_local.ports.store import JobStore, LeaderStore
 
@@ -35,11 +37,13 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
 
     Raises:
         StateError: the state directory can't be used.
+        InvalidInput: the pool is to serve an image that is not there.
     """
     layout = config.layout(settings)
     clock = SystemClock()
     async with open_store(layout, clock) as store:
         ports = _ports(settings, layout, clock, store.state_id, jobs=store.jobs, leader=store.leader)
+        await _check_pool_shapes(settings, ports.images)
         yield Engine(ports, _options(settings))
 
 
@@ -55,7 +59,8 @@ def start_keeper(settings: Settings) -> None:
     try:
         subprocess.Popen(
             [sys.executable, "-m", "magpie_local.keeper"],
-            env={**os.environ, **settings.environment(), "PYTHONPATH": path},
+            # A pool would only wait for jobs, and a keeper ends when there are none.
+            env={**os.environ, **settings.environment(), "MAGPIE_POOL": "0", "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -96,13 +101,36 @@ def _options(settings: Settings) -> Options:
         memory_mb=settings.memory_mb,
         boot_timeout=settings.boot_timeout,
         stop_grace=settings.stop_grace,
+        warm=WarmOptions(
+            templates_size=settings.templates,
+            pool=settings.pool,
+            pool_memory_mb=settings.pool_memory // MIB,
+            pool_shapes=settings.pool_shapes,
+        ),
     )
+
+
+async def _check_pool_shapes(settings: Settings, images: Images) -> None:
+    """Raise InvalidInput for a shape whose image is not there, or needs more memory."""
+    if not (settings.templates and settings.pool):
+        return
+    for shape in settings.pool_shapes:
+        origin = f"The value came from: {settings.origins.get('pool_shapes', 'argument')}."
+        try:
+            image = await images.resolve(shape.image)
+        except ImageNotFound as error:
+            allowed = f"there is no image {shape.image!r}"
+            raise InvalidInput("pool_shapes", str(shape), allowed, hint=f"{error.hint} {origin}") from None
+        except ImageBroken:
+            continue  # the trouble of jobs that want it
+        if shape.memory_mb < image.min_memory_mb:
+            raise InvalidInput("pool_shapes", str(shape), f"at least {image.min_memory_mb} MiB", hint=origin)
 
 
 def _ports(
     settings: Settings, layout: Layout, clock: SystemClock, state_id: str, *, jobs: JobStore, leader: LeaderStore
 ) -> Ports:
-    hypervisor, disks, images = _machine(settings, layout, state_id)
+    hypervisor, vms, disks, images = _machine(settings, layout, state_id)
     return Ports(
         layout=layout,
         state_id=state_id,
@@ -110,18 +138,20 @@ def _ports(
         jobs=jobs,
         leader=leader,
         hypervisor=hypervisor,
+        vms=vms,
         disks=disks,
         guest=AgentGuest(),
         images=images,
     )
 
 
-def _machine(settings: Settings, layout: Layout, state_id: str) -> tuple[Hypervisor, Disks, Images]:
+def _machine(settings: Settings, layout: Layout, state_id: str) -> tuple[Hypervisor, LiveVms, Disks, Images]:
     """Return what VMs are made of: libvirt, or local processes that stand in for it in tests."""
     if settings.hypervisor == "fake":
         from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages
 
-        return FakeHypervisor(layout.hypervisor, state_id), FakeDisks(), FakeImages(layout.hypervisor / "images")
+        fake = FakeHypervisor(layout.hypervisor, state_id)
+        return fake, fake, FakeDisks(), FakeImages(layout.hypervisor / "images")
     from magpie_local.hypervisor.adapter import LibvirtHypervisor
     from magpie_local.hypervisor.disks import QemuDisks
     from magpie_local.images.catalogue import ImageCatalogue
@@ -135,4 +165,4 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> tuple[Hypervi
         images=catalogue,
         cache=config.cache_dir(),
     )
-    return hypervisor, QemuDisks(), catalogue
+    return hypervisor, hypervisor, QemuDisks(), catalogue

@@ -25,6 +25,11 @@ _VM_TIMEOUT = 120
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# No test has templates made behind its jobs, or forks kept waiting, unless it asks for that: its own processes and
+# those that inherit this environment boot each VM afresh.
+COLD = {"MAGPIE_TEMPLATES": "0", "MAGPIE_POOL": "0"}
+os.environ.update(COLD)
+
 # Machines are shared and noisy: how long an example takes says nothing about the code.
 settings.register_profile("noisy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("noisy")

@@ -39,6 +39,7 @@ HOMES = {
     "aiosqlite": "store",
     "sqlite3": "store",
     "asyncssh": "guest",
+    "cryptography": "guest",
     "click": "cli",
     "IPython": "notebook_ext",
     "ipywidgets": "notebook_ext",

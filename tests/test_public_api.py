@@ -11,17 +11,20 @@ import pytest
 
 import magpie_local
 from magpie_local import errors
-from magpie_local.aio import AsyncJobs
-from magpie_local.client import Jobs
+from magpie_local.aio import AsyncJobs, AsyncMonitoring, AsyncTemplates
+from magpie_local.client import Jobs, Monitoring, Templates
 
 NAMES = {
-    "AsyncMagpie", "Confirmation", "HostError", "InvalidInput", "Job", "JobActive", "JobFailed", "JobNotFound",
-    "LogChunk", "Magpie", "MagpieError", "NotFound", "StateError", "Unsupported", "WaitTimeout",
+    "AsyncMagpie", "Confirmation", "ForkProof", "HostError", "InvalidInput", "Job", "JobActive", "JobFailed",
+    "JobNotFound", "LogChunk", "Magpie", "MagpieError", "NotFound", "PoolStatus", "StateError", "TemplateInfo",
+    "Unsupported", "WaitTimeout",
 }  # fmt: skip
 VERBS = {
     "create", "run_and_wait", "get", "get_status", "get_logs", "stream_logs", "list", "wait", "stop", "request_stop",
     "delete", "story",
 }  # fmt: skip
+#: What else a client has: the blocking face, the other one, and their verbs.
+OTHERS = [(Templates, AsyncTemplates, {"list", "remove", "warm"}), (Monitoring, AsyncMonitoring, {"pool", "engine"})]
 #: Seed 000's own parameters, in its order.
 SEED_CREATE = ["name", "script", "vcpus", "memory_mb", "stateful", "persistent", "ipv6_lease", "env", "timeout"]
 HEAVY = {"aiosqlite", "libvirt", "asyncssh", "click", "IPython", "sqlite3", "asyncio", "platformdirs"}
@@ -65,6 +68,19 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters():
     assert set(public(Jobs)) == set(public(AsyncJobs)) == VERBS
     for verb in VERBS:
         assert parameters(getattr(Jobs, verb)) == parameters(getattr(AsyncJobs, verb)), verb
+
+
+@pytest.mark.parametrize(("blocking", "awaited", "verbs"), OTHERS, ids=["templates", "monitoring"])
+def test_the_other_verbs_are_alike_and_documented(blocking, awaited, verbs):
+    assert set(public(blocking)) == set(public(awaited)) == verbs
+    for verb in verbs:
+        assert parameters(getattr(blocking, verb)) == parameters(getattr(awaited, verb)), verb
+        assert inspect.getdoc(getattr(blocking, verb))
+        assert inspect.getdoc(getattr(awaited, verb))
+
+
+def test_the_proof_has_the_same_parameters_in_both_clients():
+    assert parameters(magpie_local.Magpie.verify_forks) == parameters(magpie_local.AsyncMagpie.verify_forks)
 
 
 def test_both_clients_are_opened_alike():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
 from typing import TYPE_CHECKING, Any
 
+from magpie_local.api.checks import check_seconds, check_spec, check_whole
 from magpie_local.api.logs import LogService
 from magpie_local.api.models import Confirmation, Job, LogChunk, job_of
 from magpie_local.domain.ids import new_job_id, parse_job_id
 from magpie_local.domain.job import STATUSES, states_of
-from magpie_local.domain.spec import HostLimits, JobSpec, script_bytes
+from magpie_local.domain.spec import JobSpec, script_bytes
 from magpie_local.engine.faults import fault_point
 from magpie_local.errors import InvalidInput, JobActive, JobNotFound, Unsupported, WaitTimeout
 
@@ -54,10 +54,10 @@ class JobService:
         self._summon = summon
         self._logs = LogService(engine)
 
-    async def create(
+    async def create(  # noqa: PLR0913  # the seed's signature
         self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, *,
         env: Mapping[str, str] | None = None, timeout: float | None = None, image: str = "base",
-        description: str = "", log_limit: int | None = None, **later: Any,
+        description: str = "", log_limit: int | None = None, isolation: str = "shared", **later: Any,
     ) -> Job:  # fmt: skip
         """Check and accept a job; returns once it is stored."""
         _refuse_later(later)
@@ -71,10 +71,9 @@ class JobService:
             image=image,
             log_limit=self._log_limit if log_limit is None else log_limit,
             description=description,
+            isolation=isolation,
         )  # fmt: skip
-        spec.check(host_limits())
-        boot = await self._engine.ports.images.resolve(spec.image)
-        spec.check(host_limits(boot.min_memory_mb))
+        await check_spec(self._engine, spec)
         await self._engine.can_accept()
         fault_point("J1.before")
         (record,) = await self._engine.ports.jobs.add([(new_job_id(), spec)])
@@ -84,7 +83,7 @@ class JobService:
 
     async def run_and_wait(self, *args: Any, poll_interval: float = 5, **kwargs: Any) -> Job:
         """Create a job and wait for its end. Its end is pushed, so `poll_interval` is only checked."""
-        _check_seconds("poll_interval", poll_interval)
+        check_seconds("poll_interval", poll_interval)
         job = await self.create(*args, **kwargs)
         return await self.wait(job.id)
 
@@ -95,7 +94,7 @@ class JobService:
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Return the job once its script's state is final; giving up on waiting never touches the job."""
         if timeout is not None:
-            _check_seconds("timeout", timeout)
+            check_seconds("timeout", timeout)
         parsed = parse_job_id(job_id)
         clock = self._engine.ports.clock
         give_up = math.inf if timeout is None else clock.monotonic() + timeout
@@ -113,8 +112,8 @@ class JobService:
         self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None
     ) -> list[Job]:
         """Return jobs, newest first."""
-        _check_whole("limit", limit, 1, MAX_PAGE)
-        _check_whole("offset", offset, 0, 2**53)
+        check_whole("limit", limit, 1, MAX_PAGE)
+        check_whole("offset", offset, 0, 2**53)
         if status is not None and status not in STATUSES:
             raise InvalidInput("status", status, f"one of {', '.join(STATUSES)}")
         states = states_of(status) if status else ()
@@ -125,7 +124,7 @@ class JobService:
     async def text(self, job_id: str, tail: int | None = None) -> str:
         """Return the output so far, or its last lines."""
         if tail is not None:
-            _check_whole("tail", tail, 0, 2**53)
+            check_whole("tail", tail, 0, 2**53)
         return await self._logs.text(parse_job_id(job_id), tail)
 
     def follow(self, job_id: str, *, follow: bool = True) -> AsyncGenerator[list[LogChunk], None]:
@@ -185,13 +184,6 @@ class JobService:
         self._summon()
 
 
-def host_limits(min_memory_mb: int = 64) -> HostLimits:
-    """Return what one VM may have here: CPUs may be overcommitted up to 16, memory may not."""
-    page, pages = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_PHYS_PAGES")
-    memory_mb = page * pages // (1024 * 1024)
-    return HostLimits(vcpus=max(16, os.cpu_count() or 1), memory_mb=memory_mb, min_memory_mb=min_memory_mb)
-
-
 def _refuse_later(given: Mapping[str, object]) -> None:
     for name, value in given.items():
         if name == "workspace_size_gb":
@@ -201,16 +193,6 @@ def _refuse_later(given: Mapping[str, object]) -> None:
         neutral, why = _LATER[name]
         if value != neutral:
             raise Unsupported(name, value, why)
-
-
-def _check_whole(name: str, value: object, least: int, most: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InvalidInput(name, value, f"a whole number from {least} to {most}")
-
-
-def _check_seconds(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise InvalidInput(name, value, "a number of seconds, 0 or more")
 
 
 def _unknown(job_id: JobId) -> JobNotFound:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.job import status_of
-from magpie_local.domain.sizes import format_seconds
+from magpie_local.domain.sizes import MIB, format_bytes, format_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from magpie_local.domain.job import JobRecord
+    from magpie_local.engine.warm.shelf import Shelved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -47,6 +48,10 @@ class Job:
     message: str | None
     #: kvm or tcg; only kvm is a security boundary.
     accelerator: str | None
+    #: How its VM came to be: cold (it booted), fork (of a template) or pool (a fork that waited); None before that.
+    start: str | None
+    #: shared: its VM may share unchanged memory pages with others; private: it boots afresh.
+    isolation: str
     #: Why it is pending, where the scheduler holds it back.
     waiting: str | None
     stateful: bool
@@ -80,8 +85,8 @@ class Job:
         times = {"created_at": self.created_at, "started_at": self.started_at, "finished_at": self.finished_at}
         plain = (
             "id", "request_id", "name", "status", "script_state", "vm_state", "vcpus", "memory_mb", "image", "timeout",
-            "description", "attempt", "exit_code", "reason", "message", "accelerator", "waiting", "stateful",
-            "persistent",
+            "description", "attempt", "exit_code", "reason", "message", "accelerator", "start", "isolation",
+            "waiting", "stateful", "persistent",
         )  # fmt: skip
         return (
             {name: getattr(self, name) for name in plain}
@@ -97,9 +102,11 @@ class Confirmation:
     id: str
     #: The job's status after it, or `deleted`.
     status: str
+    #: What it is about: job or template.
+    kind: str = "job"
 
     def __str__(self) -> str:
-        return f"job {self.id}: {self.status}"
+        return f"{self.kind} {self.id}: {self.status}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +121,119 @@ class LogChunk:
     data: bytes = field(repr=False)
     #: The same as text; invalid UTF-8 becomes U+FFFD, characters split between chunks are whole in the later one.
     text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TemplateInfo:
+    """A template: a VM that has booted, frozen on disk, of which others are copy-on-write forks."""
+
+    #: Digest of all that a fork must have in common with it.
+    key: str
+    #: Empty and 0 where the template can't be read (`problem`).
+    image: str
+    vcpus: int
+    memory_mb: int
+    #: kvm or tcg.
+    accelerator: str
+    #: Bytes on disk.
+    size: int
+    created_at: datetime | None
+    used_at: datetime
+    #: What made it, in words.
+    made_with: str
+    #: Why it can't be used, or None.
+    problem: str | None
+
+    def __repr__(self) -> str:
+        trouble = " damaged" if self.problem else ""
+        return f"<Template {self.key} {self.shape} {format_bytes(self.size)}{trouble}>"
+
+    @property
+    def shape(self) -> str:
+        """IMAGE:VCPUS:MIB, as in the setting `pool_shapes`."""
+        return f"{self.image}:{self.vcpus}:{self.memory_mb}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        plain = ("key", "image", "vcpus", "memory_mb", "accelerator", "size", "made_with", "problem")
+        return {name: getattr(self, name) for name in plain} | {
+            "created_at": self.created_at and self.created_at.isoformat(),
+            "used_at": self.used_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatus:
+    """The forks that wait for a job, as their leader last told."""
+
+    #: Who drives VMs: this (process), other or none. Without a leader no fork waits.
+    leader: str
+    #: Whether the leader keeps forks waiting.
+    on: bool
+    #: Forks wanted of each shape.
+    forks: int = 0
+    #: MiB that all may take, and that they are counted with.
+    memory_mb: int = 0
+    used_mb: int = 0
+    #: How many wait, and how many are on their way, by shape (IMAGE:VCPUS:MIB).
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    coming: Mapping[str, int] = field(default_factory=dict)
+    #: The shape whose template is in the making.
+    making: str | None = None
+
+    def __str__(self) -> str:
+        if self.leader == "none":
+            return "no pool: nobody leads"
+        if not self.on:
+            return "no pool: the process that leads keeps none"
+        used, most = format_bytes(self.used_mb * MIB), format_bytes(self.memory_mb * MIB)
+        return f"{sum(self.waiting.values())} wait, {sum(self.coming.values())} coming, {used} of {most}"
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        plain = ("leader", "on", "forks", "memory_mb", "used_mb", "making")
+        return {name: getattr(self, name) for name in plain} | {
+            "waiting": dict(self.waiting), "coming": dict(self.coming)
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """What goes on in a state directory."""
+
+    #: Who drives VMs: this (process), other or none.
+    leader: str
+    #: Jobs that have not ended, by script state.
+    jobs: Mapping[str, int]
+    pool: PoolStatus
+    #: How many templates there are, the disk space they take, and what they may take, bytes.
+    templates: int
+    templates_size: int
+    templates_budget: int
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        templates = {"count": self.templates, "size": self.templates_size, "budget": self.templates_budget}
+        return {
+            "leader": self.leader, "jobs": dict(self.jobs), "pool": self.pool.to_json(), "templates": templates,
+        }  # fmt: skip
+
+
+def template_of(shelved: Shelved) -> TemplateInfo:
+    """Return the public view of what lies on the shelf."""
+    template = shelved.template
+    return TemplateInfo(
+        key=shelved.key,
+        image=template.shape.image if template else "",
+        vcpus=template.shape.vcpus if template else 0,
+        memory_mb=template.shape.memory_mb if template else 0,
+        accelerator=template.accelerator if template else "",
+        size=shelved.size,
+        created_at=_time(template.created_at) if template else None,
+        used_at=_time(shelved.used_at),
+        made_with=template.made_with if template else "",
+        problem=shelved.problem,
+    )
 
 
 def job_of(record: JobRecord) -> Job:
@@ -138,6 +258,8 @@ def job_of(record: JobRecord) -> Job:
         reason=record.reason,
         message=record.message,
         accelerator=record.accelerator,
+        start=record.start,
+        isolation=record.isolation,
         waiting=record.waiting if record.is_waiting else None,
         stateful=False,
         persistent=False,

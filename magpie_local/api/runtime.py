@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from magpie_local.api.bridge import Call
 from magpie_local.api.jobs import JobService
+from magpie_local.api.monitoring import MonitoringService
+from magpie_local.api.templates import TemplateService
 from magpie_local.errors import ClientClosed
 from magpie_local.wiring import open_engine, start_keeper
 
@@ -55,6 +57,8 @@ class Runtime:
     def __init__(self, settings: Settings, *, lead: bool) -> None:
         self.settings = settings
         self.jobs: JobService
+        self.templates: TemplateService
+        self.monitoring: MonitoringService
         self._lead = lead
         self._users = 0
         self._pid = os.getpid()
@@ -150,6 +154,9 @@ class Runtime:
                 stop_grace=self.settings.stop_grace,
                 summon=self._summon,
             )
+            budget = self.settings.templates
+            self.templates = TemplateService(engine, budget=budget, summon=self._summon)
+            self.monitoring = MonitoringService(engine, self.templates, budget=budget)
             await engine.open(lead=self._lead)
             self._ready.set_result(None)
             await self._stop.wait()

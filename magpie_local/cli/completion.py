@@ -72,6 +72,20 @@ def image_names(context: click.Context, _parameter: click.Parameter, incomplete:
     return []
 
 
+def template_keys(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the templates whose key begins with what was typed, with their shapes."""
+    from click.shell_completion import CompletionItem
+
+    with suppress(Exception):  # as above
+        session = _session(context)
+        if not session.settings().home.is_dir():
+            return []
+        with session.client() as client:
+            templates = client.templates.list()
+        return [CompletionItem(one.key, help=one.shape) for one in templates if one.key.startswith(incomplete.lower())]
+    return []
+
+
 def _session(context: click.Context) -> Session:
     root = context.find_root()
     return Session(state_dir=root.params.get("state_dir"))

@@ -8,6 +8,7 @@ import click
 
 from magpie_local.cli import render
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
+from magpie_local.domain.pooling import write_shapes
 
 
 @click.group()
@@ -48,4 +49,6 @@ def path() -> None:
 
 
 def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return write_shapes(value)
     return str(value) if isinstance(value, Path) else value

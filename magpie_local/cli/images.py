@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from magpie_local.cli import completion, render
+from magpie_local.cli.quantities import DURATION, MEMORY, in_mib
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
 
 if TYPE_CHECKING:
@@ -77,6 +78,39 @@ def build(session: Session, *, name: str, force: bool, quiet: bool, as_json: boo
         print_json(image)
     else:
         click.echo(f"{image['name']} {image['version']}")
+
+
+@images.command(
+    epilog="""\b
+Examples:
+  magpie images warm base                       so that the first job need not boot either
+  magpie images warm base --vcpus 2 --memory 2GB
+"""
+)
+@image_argument
+@click.option("--vcpus", type=int, default=1, show_default=True, help="Virtual CPUs of the jobs to come.")
+@click.option("--memory", type=MEMORY, default="512MB", show_default=True, help="Their memory; a bare number is MB.")
+@click.option("--timeout", type=DURATION, help="Longest time to wait, as 90s or 5m; the work goes on after it.")
+@click.option("-q", "--quiet", is_flag=True, help="No narration on stderr.")
+@json_option
+@pass_session
+def warm(
+    session: Session, *, name: str, vcpus: int, memory: int, timeout: float | None, quiet: bool, as_json: bool
+) -> None:
+    """Make a template for jobs of one size.
+
+    A job whose VM is a fork of a template need not boot. Prints the template; nothing is done when it is there.
+    """
+    with session.client(lead=True) as client:
+        if not quiet:
+            session.narrate(
+                f"a template of {name}, {vcpus} vCPUs, {in_mib(memory)} MiB: boots a VM where there is none"
+            )
+        template = client.templates.warm(name, vcpus, in_mib(memory), timeout)
+    if as_json:
+        print_json(template.to_json())
+    else:
+        click.echo(render.template_line(template))
 
 
 @images.command(epilog="\b\nExample:\n  magpie images rm base\n")

@@ -61,19 +61,24 @@ def ps(
 @click.command(
     epilog="""\b
 Examples:
+  magpie status                        who leads, what waits and runs, templates and pool
   magpie status 3f2a
   magpie status 3f2a --json | jq .story
 """
 )
-@job_argument
+@click.argument("job_id", metavar="[ID]", required=False, shell_complete=completion.job_ids)
 @json_option
 @pass_session
-def status(session: Session, job_id: str, as_json: bool) -> None:
-    """Print a job's facts and its story.
+def status(session: Session, job_id: str | None, as_json: bool) -> None:
+    """Print a job's facts and its story; without an ID, what goes on in all.
 
     The story has each event with its time and the time since the one before.
     """
     with session.client() as client:
+        if job_id is None:
+            found = client.monitoring.engine()
+            print_json(found.to_json()) if as_json else click.echo(render.engine_details(found))
+            return
         identity = ids.resolve(client, job_id)
         job, story = client.jobs.get(identity), client.jobs.story(identity)
     if as_json:

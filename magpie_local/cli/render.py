@@ -12,7 +12,8 @@ from magpie_local.domain.states import ScriptState
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from magpie_local import Job, LogChunk
+    from magpie_local import ForkProof, Job, LogChunk, PoolStatus, TemplateInfo
+    from magpie_local.api.models import EngineStatus
     from magpie_local.domain.job import Event
     from magpie_local.domain.need import Need
 
@@ -28,6 +29,8 @@ _BY_STATE = {
     ScriptState.STOPPED: INTERRUPTED,
     ScriptState.CANCELLED: INTERRUPTED,
 }
+#: How a VM came to be.
+_STARTS = {"cold": "booted", "fork": "forked from a template", "pool": "started from the pool"}
 
 
 def exit_status(job: Job) -> int | None:
@@ -54,12 +57,13 @@ def accelerator_line(job: Job) -> str | None:
 
 def end_line(job: Job) -> str:
     """Return the line that closes a run."""
+    start = "" if job.start is None else f" · {_STARTS.get(job.start, job.start)}"
     code = "" if job.exit_code is None else f" · exit code {job.exit_code}"
     took = "" if job.duration is None else f" · {format_seconds(job.duration)}"
     # A script's own failure is told by its exit code; only other causes need their sentence.
     cause = (job.message or job.reason) if job.reason or job.exit_code is None else None
     why = "".join(f" · {word}" for word in (_state_word(job), cause) if word)
-    return f"job {job.id[:SHORT]} {job.status}{code}{took}{why}"
+    return f"job {job.id[:SHORT]} {job.status}{code}{took}{start}{why}"
 
 
 def jobs_table(jobs: Sequence[Job]) -> str:
@@ -98,6 +102,8 @@ def job_details(job: Job) -> str:
         "timeout": None if job.timeout is None else format_seconds(job.timeout),
         "environment": ", ".join(job.env),
         "accelerator": job.accelerator,
+        "start": job.start and _STARTS.get(job.start, job.start),
+        "isolation": None if job.isolation == "shared" else job.isolation,
         "attempt": job.attempt,
         "created": _moment(job.created_at),
         "started": _moment(job.started_at),
@@ -147,6 +153,55 @@ def image_details(image: Record) -> str:
     return "\n".join(lines)
 
 
+def templates_table(templates: Sequence[TemplateInfo]) -> str:
+    """Return a list of templates, one a line, with what is wrong with it where something is."""
+    head = ("KEY", "IMAGE", "CPUS", "MEMORY", "ACCELERATOR", "SIZE", "CREATED", "USED", "")
+    rows = [
+        (
+            one.key,
+            one.image or "-",
+            str(one.vcpus or "-"),
+            format_bytes(one.memory_mb * MIB) if one.memory_mb else "-",
+            one.accelerator or "-",
+            format_bytes(one.size),
+            _moment(one.created_at),
+            _moment(one.used_at),
+            one.problem or "",
+        )
+        for one in templates
+    ]
+    return table(head, rows)
+
+
+def template_line(template: TemplateInfo) -> str:
+    """Return a template as the result of a command."""
+    return f"{template.key} {template.shape} {format_bytes(template.size)}"
+
+
+def engine_details(status: EngineStatus) -> str:
+    """Return what goes on in a state directory, one fact a line."""
+    jobs = ", ".join(f"{count} {state}" for state, count in status.jobs.items()) or "nothing waits or runs"
+    size, budget = format_bytes(status.templates_size), format_bytes(status.templates_budget)
+    space = f"{size} of {budget}" if status.templates_budget else f"{size}; off, every VM boots afresh"
+    pool = status.pool
+    facts = [
+        ("led by", {"this": "this process", "other": "another process", "none": "nobody"}[status.leader]),
+        ("jobs", jobs),
+        ("templates", f"{status.templates}, {space}"),
+        ("in the making", pool.making),
+        ("pool", str(pool)),
+        *((f"  {shape}", _waiting(pool, shape)) for shape in sorted({*pool.waiting, *pool.coming})),
+    ]
+    return table((), [(f"{name}:" if name[0] != " " else name, fact) for name, fact in facts if fact is not None])
+
+
+def proof_table(proof: ForkProof) -> str:
+    """Return a proof, one check a line, and the verdict."""
+    rows = [(check.name, "ok" if check.ok else "NO", check.detail) for check in proof.checks]
+    verdict = "are clean" if proof.ok else "are NOT clean"
+    return f"{table(('CHECK', 'OK', 'DETAIL'), rows)}\n\n{proof.n} forks of the template {proof.template} {verdict}"
+
+
 def settings_table(values: Mapping[str, object], origins: Mapping[str, str] | None) -> str:
     """Return settings one a line, with their origins where given."""
     rows = [
@@ -190,6 +245,10 @@ def log_json(chunk: LogChunk) -> Record:
 def need_json(need: Need) -> Record:
     """Return one need of the machine."""
     return {"name": need.name, "ok": need.ok, "detail": need.detail, "cure": need.cure}
+
+
+def _waiting(pool: PoolStatus, shape: str) -> str:
+    return f"{pool.waiting.get(shape, 0)} wait, {pool.coming.get(shape, 0)} coming, {pool.forks} wanted"
 
 
 def _shape(job: Job) -> str:

@@ -17,7 +17,7 @@ from magpie_local.cli import completion, output, render
 from magpie_local.cli.interrupts import Interrupts, Leave
 from magpie_local.cli.quantities import DURATION, MEMORY, SIZE, environment, in_mib
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
-from magpie_local.domain.spec import MAX_NAME, MAX_SCRIPT
+from magpie_local.domain.spec import ISOLATIONS, MAX_NAME, MAX_SCRIPT
 from magpie_local.errors import InvalidInput, MagpieError
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class _Options(TypedDict):
     env: tuple[str, ...]
     image: str
     log_limit: int | None
+    isolation: str
 
 
 class _Wish(TypedDict):
@@ -65,6 +66,7 @@ class _Wish(TypedDict):
     timeout: float | None
     image: str
     log_limit: int | None
+    isolation: str
 
 
 class _RunCommand(click.Command):
@@ -92,6 +94,10 @@ class _RunCommand(click.Command):
     "--image", default="base", show_default=True, shell_complete=completion.image_names, help="Image to boot."
 )
 @click.option("--log-limit", type=SIZE, help="Most output kept, as 64MB; default from the settings.")
+@click.option(
+    "--isolation", type=click.Choice(ISOLATIONS), default="shared", show_default=True,
+    help="private: a VM that shares no memory page with another; it boots afresh.",
+)  # fmt: skip
 @click.option("-d", "--detach", is_flag=True, help="Print the id and return once the job is accepted.")
 @click.option("-q", "--quiet", is_flag=True, help="No narration on stderr.")
 @json_option
@@ -224,4 +230,5 @@ def _wish(name: str, content: bytes, options: _Options) -> _Wish:
         timeout=options["timeout"],
         image=options["image"],
         log_limit=options["log_limit"],
+        isolation=options["isolation"],
     )

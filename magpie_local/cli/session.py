@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -41,7 +41,8 @@ class Session:
         settings = self.settings()  # first: what is wrong with them shows at once
         from magpie_local import Magpie
 
-        with Magpie(settings=settings, lead=lead) as client:
+        # A pool would be thrown away when the command ends.
+        with Magpie(settings=replace(settings, pool=0), lead=lead) as client:
             yield client
 
     def narrate(self, text: str) -> None:

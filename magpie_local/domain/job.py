@@ -51,6 +51,8 @@ class JobRecord:
     timeout: float | None
     image: str
     log_limit: int
+    #: Whether its VM may share memory pages with others: `shared` or `private`.
+    isolation: str
     script_state: ScriptState
     vm_state: VmState
     #: The number of the newest attempt; 0 before the first.
@@ -63,6 +65,8 @@ class JobRecord:
     reason: str | None
     message: str | None
     accelerator: str | None
+    #: How its newest VM came to be: cold, fork or pool.
+    start: str | None
     #: Why the scheduler lets it wait, where it is the first that does.
     waiting: str | None
     stop_requested_at: float | None

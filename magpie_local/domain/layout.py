@@ -6,6 +6,8 @@
       keeper.lock         flock of the keeper, so that there is one
       ballast             space given back when the disk is full, so that ends can be written (F30)
       jobs/JOB/N/         one attempt: log, console.log, scratch.qcow2
+      warm/VM/            the same of a VM that has no job yet; the folder moves to its job
+      templates/KEY/      one template: manifest.json, ram, devices, scratch.qcow2, blank.qcow2, used
       RUN -> run/         sockets: bells/, c/ (control ports), libvirt/ (embed root)
 
 UNIX socket paths are limited to 107 bytes, so RUN lies elsewhere where STATE is a long path (F110): see
@@ -56,9 +58,24 @@ class Layout:
         return self.root / "jobs"
 
     @property
+    def warm(self) -> Path:
+        """One folder per VM without a job: pooled ones and templates in the making."""
+        return self.root / "warm"
+
+    @property
+    def templates(self) -> Path:
+        """One folder per template."""
+        return self.root / "templates"
+
+    @property
     def bells(self) -> Path:
         """One datagram socket per open process."""
         return self.run / "bells"
+
+    @property
+    def pool_report(self) -> Path:
+        """What the leader last said of its pool."""
+        return self.run / "pool.json"
 
     @property
     def hypervisor(self) -> Path:
@@ -72,6 +89,10 @@ class Layout:
     def attempt(self, job_id: JobId, number: int) -> AttemptFiles:
         """Return the files of one attempt."""
         return AttemptFiles(self.job(job_id) / str(number))
+
+    def warming(self, vm_id: VmId) -> AttemptFiles:
+        """Return the files of a VM without a job."""
+        return AttemptFiles(self.warm / vm_id)
 
     def control(self, vm_id: VmId) -> Path:
         """Return the socket of a VM's control port; short, because socket paths are."""

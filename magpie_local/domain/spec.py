@@ -18,6 +18,7 @@ MAX_ENV_ENTRY = 128 * KIB
 MAX_ENV_TOTAL = 1 * MIB
 MAX_TIMEOUT = 365 * 86400.0
 MIN_LOG_LIMIT = 64 * KIB
+ISOLATIONS = ("shared", "private")
 
 _ENV_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _IMAGE = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}", re.ASCII)
@@ -57,6 +58,8 @@ class JobSpec:
     #: Most bytes of log kept (head and tail; what lies between is counted, not kept).
     log_limit: int = 16 * MIB
     description: str = ""
+    #: `shared`: its VM may be a fork, which shares unchanged memory pages with others; `private`: it boots afresh.
+    isolation: str = "shared"
 
     def check(self, limits: HostLimits) -> None:
         """Raise InvalidInput at the first field that is not allowed."""
@@ -69,6 +72,8 @@ class JobSpec:
         _check_timeout(self.timeout)
         _check_int("log_limit", self.log_limit, MIN_LOG_LIMIT, 1024 * 1024 * MIB)
         check_image_name(self.image)
+        if self.isolation not in ISOLATIONS:
+            raise InvalidInput("isolation", self.isolation, f"one of {', '.join(ISOLATIONS)}")
 
 
 def check_image_name(name: object) -> None:

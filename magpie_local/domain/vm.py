@@ -49,6 +49,23 @@ class BootImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RamFile:
+    """Memory kept in a new file, so that others can map it later: that of a template in the making."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A VM frozen in mid-flight, to start forks from. Forks only read these files, and only as long as they live."""
+
+    #: The guest's memory; a fork maps it copy-on-write.
+    ram: Path
+    #: The state of everything else, as QEMU saves it.
+    devices: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VmSpec:
     """One VM. Its metadata (`state_id`, `attempt_id`) marks it as ours, so that nothing foreign is ever touched."""
 
@@ -66,6 +83,24 @@ class VmSpec:
     log: Path
     #: File that receives the kernel's console.
     console: Path
+    #: Of its network card. A fork's card starts with the template's; its agent is told the fork's own.
+    mac: str
+    #: Where its memory comes from; None is fresh and its own. With a Snapshot it goes on where that stands.
+    memory: RamFile | Snapshot | None = None
+    #: It ends with the engine that started it, however that ends, until `LiveVms.resume` lets it go.
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTimes:
+    """Where the time of a start went, seconds."""
+
+    #: Until the hypervisor had made the VM.
+    create: float
+    #: Loading a fork's device state.
+    load: float = 0.0
+    #: Until its CPUs ran.
+    resume: float = 0.0
 
 
 class Condition(StrEnum):
@@ -99,3 +134,6 @@ class Features:
     #: One sentence: why this accelerator.
     accelerator_reason: str
     version: str
+    #: Digest of all on this side that a snapshot depends on: QEMU, the machine that is built with it, the accelerator,
+    #: the host's CPU. A snapshot is of no use under another one.
+    fingerprint: str

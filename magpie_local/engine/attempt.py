@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from magpie_local.domain.reasons import Reason
 from magpie_local.domain.states import EventKind, ScriptState, VmState
-from magpie_local.domain.vm import Condition, Disk, VmSpec
+from magpie_local.domain.template import Template
+from magpie_local.domain.vm import Condition
+from magpie_local.engine.bringup import BringUp
 from magpie_local.engine.evidence import Evidence, gather, secure
 from magpie_local.engine.faults import fault_point
-from magpie_local.engine.files import make_folder, remove_leftovers
+from magpie_local.engine.files import remove_leftovers
 from magpie_local.engine.line import GuestLine
+from magpie_local.engine.renewal import new_renewal
+from magpie_local.engine.spans import StartSpans
 from magpie_local.engine.verdict import Circumstances, failure, judge
 from magpie_local.errors import (
     HostDiskFull,
     HostError,
-    HypervisorTimeout,
     ImageBroken,
     ImageNotFound,
     MagpieError,
@@ -41,6 +44,8 @@ if TYPE_CHECKING:
     from magpie_local.domain.job import Attempt, JobRecord, Outcome
     from magpie_local.domain.vm import Accelerator
     from magpie_local.engine.context import Options, Ports
+    from magpie_local.engine.warm.warmer import Origin
+    from magpie_local.ports.guest import GuestSession
     from magpie_local.ports.store import Detail
 
 T = TypeVar("T")
@@ -51,6 +56,8 @@ _BROKEN = frozenset({Condition.GONE, Condition.CRASHED, Condition.DISK_ERROR})
 _TICK = 1.0
 #: Time for the guest to enforce a stop, beyond the grace it was given, seconds.
 _STOP_SLACK = 3.0
+#: Time for a fork to answer, seconds: it does at once, or after what else the host has to do.
+_FORK_PATIENCE = 30.0
 #: Time for the exit record to reach the file after the agent told of it: they take two ways through QEMU, seconds.
 _LAST_WORDS = 2.0
 
@@ -69,11 +76,14 @@ class AttemptRun:
         attempt: which try of it.
         accelerator: what its VM will run on.
         changed: called after each durable change, to wake those who wait for it.
+        origin: what its VM is made from: a waiting fork, a template, or None for a cold boot.
+        distrust: told of a template of which no VM came up, and why.
     """
 
     def __init__(
         self, ports: Ports, options: Options, job: JobRecord, attempt: Attempt, *,
-        accelerator: Accelerator, changed: Callable[[], None],
+        accelerator: Accelerator, changed: Callable[[], None], origin: Origin = None,
+        distrust: Callable[[Template, object], None] = lambda _template, _why: None,
     ) -> None:  # fmt: skip
         self.job = job
         self.attempt = attempt
@@ -81,8 +91,12 @@ class AttemptRun:
         self._options = options
         self._accelerator = accelerator
         self._changed = changed
+        self._origin = origin
+        self._distrust = distrust
         self._max_starts = options.max_starts
-        self._files = ports.layout.attempt(attempt.job_id, attempt.number)
+        self._bring_up = BringUp(ports, job, attempt, origin)
+        self._spans = StartSpans()
+        self._files = self._bring_up.files
         self._news = asyncio.Event()
         self._line = GuestLine(ports.guest, self._control, attempt.id, self._news)
         self._condition = Condition.RUNNING
@@ -156,62 +170,69 @@ class AttemptRun:
             return self._failed(Reason.HOST_DISK_FULL, error)
         except (ImageBroken, ImageNotFound) as error:
             return self._failed(Reason.IMAGE_BROKEN, error)
+        except (HostError, OSError) as error:
+            if self._origin is None:
+                raise
+            await self._doubt(error)
+            return None
         return await self._from_vm()
 
     async def _from_vm(self) -> Outcome | None:
         if self.job.script_state is ScriptState.STARTING:
             try:
                 async with asyncio.timeout(self._boot_budget()):
-                    await self._unless_interrupted(self._line.begin(self._ready, self._order))
+                    begun = self._line.begin(self._ready, self._settle, self._order)
+                    launch = await self._unless_interrupted(begun)
                     fault_point("J9.after")
             except TimeoutError:
-                return await self._judge(failure(Reason.BOOT_TIMEOUT, ended_at=self._ports.clock.now()))
-            await self._record(EventKind.STARTED)
+                if self._origin is None:
+                    return await self._judge(failure(Reason.BOOT_TIMEOUT, ended_at=self._ports.clock.now()))
+                return await self._silent_fork()
+            await self._record(EventKind.STARTED, self._spans.started(launch))
             fault_point("J7.after")
         await self._supervise()
         return await self._judge()
 
+    async def _silent_fork(self) -> Outcome | None:
+        """Take away a fork that does not answer; where it did not run the script either, the job gets another VM."""
+        await self._doubt(f"it did not answer within {_FORK_PATIENCE:.0f} s")
+        await self._destroy()
+        self._condition = Condition.GONE
+        return await self._judge()
+
+    async def _doubt(self, why: object) -> None:
+        """Note that a fork is of no use; where it was not one that had worked already, its template is given up."""
+        await self._record(EventKind.NOTE, {"text": f"no use of the {self._bring_up.kind}: {why}"})
+        if isinstance(self._origin, Template):
+            self._distrust(self._origin, why)
+
     async def _boot(self) -> None:
         if self._stop_asked:
             raise _InterruptedError
-        image = await self._ports.images.resolve(self.job.image)
+        image = await self._bring_up.image()
         fault_point("J4.before")
-        await asyncio.to_thread(make_folder, self._files, self._control.parent)
-        await self._ports.disks.overlay(self._files.scratch, Disk(path=image.scratch, format="qcow2", readonly=True))
+        await self._bring_up.prepare()
         fault_point("J4.after")
-        spec = VmSpec(
-            id=self.attempt.vm_id,
-            state_id=self._ports.state_id,
-            attempt_id=self.attempt.id,
-            vcpus=self.job.vcpus,
-            memory_mb=self.job.memory_mb,
-            image=image,
-            disks=(Disk(path=self._files.scratch, format="qcow2"),),
-            control=self._control,
-            log=self._files.log,
-            console=self._files.console,
-        )
         fault_point("J5.before")
-        await self._record(EventKind.VM_BOOTING, {"accelerator": self._accelerator.value, "image": image.version})
+        await self._record(
+            EventKind.VM_BOOTING,
+            {"start": self._bring_up.kind, "accelerator": self._accelerator.value, "image": image},
+        )
         fault_point("J5.after")
-        await self._start_vm(spec)
-        fault_point("J6.after")
-
-    async def _start_vm(self, spec: VmSpec) -> None:
-        try:
-            await self._ports.hypervisor.start(spec)
-        except HypervisorTimeout:
-            # The outcome is unknown: the VM may have come up all the same.
-            sight = await self._ports.hypervisor.sight(spec.id)
-            if sight.condition in _BROKEN:
-                raise
+        self._spans = StartSpans(await self._bring_up.start())
         self.has_vm = True
+        fault_point("J6.after")
 
     async def _ready(self) -> None:
         if self.job.vm_state is VmState.BOOTING:
             fault_point("J8.before")
-            await self._record(EventKind.VM_READY)
+            await self._record(EventKind.VM_READY, self._spans.ready())
             fault_point("J8.after")
+
+    async def _settle(self, session: GuestSession) -> None:
+        identity = await self._ports.guest.new_identity(self.attempt.vm_id)
+        await session.settle(identity, new_renewal(self._ports.clock))
+        self._spans.settled()
 
     async def _order(self) -> Order:
         return Order(
@@ -221,6 +242,7 @@ class AttemptRun:
             env=self.job.env,
             timeout=self.job.timeout,
             log_limit=self.job.log_limit,
+            renewal=new_renewal(self._ports.clock),
         )
 
     async def _unless_interrupted(self, work: Coroutine[None, None, T]) -> T:
@@ -345,11 +367,12 @@ class AttemptRun:
 
     @property
     def _control(self) -> Path:
-        return self._ports.layout.control(self.attempt.vm_id)
+        return self._bring_up.control
 
     async def _record(self, kind: EventKind, detail: Detail | None = None) -> None:
-        accelerator = self._accelerator.value if kind is EventKind.VM_BOOTING else None
-        job = await self._ports.leader.record(self.attempt, kind, detail, accelerator=accelerator)
+        come = {"accelerator": self._accelerator.value, "start": self._bring_up.kind}
+        come = come if kind is EventKind.VM_BOOTING else {}
+        job = await self._ports.leader.record(self.attempt, kind, detail, **come)
         self.job = job or self.job
         self._changed()
 
@@ -364,6 +387,8 @@ class AttemptRun:
     def _boot_budget(self) -> float:
         budget, since = self._options.boot_timeout, self.attempt.vm_started_at
         spent = 0.0 if since is None else max(0.0, self._ports.clock.now() - since)
+        if self._origin is not None:
+            return min(budget, _FORK_PATIENCE)
         # An adopted guest gets some time to answer, however long nobody has listened.
         return max(min(budget, 10.0), budget - spent)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from magpie_local.domain.layout import Layout
+    from magpie_local.domain.shape import Shape
     from magpie_local.ports.clock import Clock
     from magpie_local.ports.guest import Guest
-    from magpie_local.ports.hypervisor import Disks, Hypervisor
+    from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
     from magpie_local.ports.store import JobStore, LeaderStore
 
@@ -24,9 +25,25 @@ class Ports:
     jobs: JobStore
     leader: LeaderStore
     hypervisor: Hypervisor
+    #: The same object as `hypervisor`, by its other port.
+    vms: LiveVms
     disks: Disks
     guest: Guest
     images: Images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmOptions:
+    """What may be kept so that starts are fast. Zero turns a thing off."""
+
+    #: Disk space of all templates together, bytes; without it every VM boots afresh.
+    templates_size: int = 0
+    #: Forks kept waiting for each shape.
+    pool: int = 0
+    #: Memory of all waiting forks together, MiB.
+    pool_memory_mb: int = 0
+    #: Shapes that the pool serves; empty: those used lately.
+    pool_shapes: tuple[Shape, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +62,4 @@ class Options:
     max_starts: int = 3
     #: The same for attempts that were cut short together with their engine: those are not the job's fault.
     max_interrupted_starts: int = 20
+    warm: WarmOptions = field(default_factory=WarmOptions)

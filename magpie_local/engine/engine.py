@@ -19,6 +19,7 @@ from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import remove_job
 from magpie_local.engine.leader import Leader
 from magpie_local.engine.locks import ProcessLock
+from magpie_local.engine.warm.wishes import Wishes
 from magpie_local.errors import HostError, LeadershipLost, MagpieError
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Engine:
         self.bell = Bell(ports.layout.bells)
         #: Why this process can't lead, when it tried and failed.
         self.trouble: MagpieError | None = None
+        self.wishes = Wishes(ports.layout.templates)
         self._options = options
         self._lock = ProcessLock(ports.layout.leader_lock)
         self._life: asyncio.Task[None] | None = None
@@ -95,8 +97,10 @@ class Engine:
             await self.bell.wait(ring, 0.05)
 
     async def work_left(self) -> bool:
-        """Whether anything is queued, running or being cleaned up."""
-        return bool(await self.ports.jobs.counts()) or bool(await self.ports.leader.unsettled())
+        """Whether anything is queued, running or being cleaned up, or a template is wished."""
+        if await self.ports.jobs.counts() or await self.ports.leader.unsettled():
+            return True
+        return self._options.warm.templates_size > 0 and bool(await asyncio.to_thread(self.wishes.all))
 
     async def delete(self, job_id: JobId) -> bool:
         """Delete a settled job with its files, or leave a request to; return whether it is gone."""

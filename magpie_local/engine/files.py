@@ -30,11 +30,16 @@ def make_folder(files: AttemptFiles, sockets: Path) -> None:
     files.folder.mkdir(mode=0o700)
     for path in (files.log, files.console):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-    folder = os.open(files.folder.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    _sync(files.folder.parent)
+
+
+def adopt_folder(pooled: AttemptFiles, files: AttemptFiles) -> None:
+    """Make the folder of a waiting VM the attempt's, in one step; QEMU goes on with the files it has open."""
+    private_folder(files.folder.parent)
+    if files.folder.exists():
+        shutil.rmtree(files.folder)
+    pooled.folder.rename(files.folder)
+    _sync(files.folder.parent)
 
 
 def remove_leftovers(files: AttemptFiles, control: Path) -> None:
@@ -55,3 +60,11 @@ def job_folders(layout: Layout) -> list[str]:
         return os.listdir(layout.jobs)
     except FileNotFoundError:
         return []
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.ids import JobId
+from magpie_local.domain.states import ScriptState
 from magpie_local.domain.vm import Condition
 from magpie_local.engine.admission import Capacity, admit
 from magpie_local.engine.attempt import AttemptRun
@@ -14,6 +15,8 @@ from magpie_local.engine.evidence import gather
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import job_folders, remove_job
 from magpie_local.engine.recovery import Step, decide
+from magpie_local.engine.warm.pool import PooledVm
+from magpie_local.engine.warm.warmer import Load, Warmer
 from magpie_local.errors import LeadershipLost
 
 if TYPE_CHECKING:
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.vm import Features, VmSight
     from magpie_local.engine.bell import Bell
     from magpie_local.engine.context import Options, Ports
+    from magpie_local.engine.warm.warmer import Origin
 
 _log = logging.getLogger("magpie.engine")
 
@@ -57,6 +61,7 @@ class Leader:
         self._runs: dict[JobId, AttemptRun] = {}
         self._tasks: dict[JobId, asyncio.Task[None]] = {}
         self._orphans: set[asyncio.Task[None]] = set()
+        self._warmer: Warmer | None = None
         self._lost = False
 
     async def take_over(self) -> None:
@@ -65,8 +70,10 @@ class Leader:
         fault_point("lead.after")
         self._features = await self._ports.hypervisor.open()
         self._ports.hypervisor.watch(self._see)
+        self._warmer = Warmer(self._ports, self._options, self._features, self._bell)
         await self._reconcile()
         await self._sweep()
+        await self._warmer.open()
         fault_point("recover.after")
 
     async def drive(self) -> None:
@@ -91,11 +98,12 @@ class Leader:
             await asyncio.sleep(max(0.0, began + _BREATH - clock.monotonic()))
 
     async def step_down(self) -> None:
-        """Stop driving: tear-downs may end for a while, scripts and VMs are left as they are."""
+        """Stop driving: tear-downs may end for a while, scripts and VMs are left as they are; the pool ends."""
+        farewell = asyncio.create_task(self._warmer.close()) if self._warmer is not None else None
         for job_id, task in self._tasks.items():
             if not self._runs[job_id].job.script_state.is_final:
                 task.cancel()
-        rest = {*self._tasks.values(), *self._orphans}
+        rest = {*self._tasks.values(), *self._orphans, *filter(None, [farewell])}
         if rest:
             await asyncio.wait(rest, timeout=_FAREWELL)
         for task in rest:
@@ -115,7 +123,7 @@ class Leader:
                 await self._recover(job, attempt, condition)
             elif job.id in expected and condition is not Condition.STARTING:
                 self._runs[job.id].see(condition)
-        for vm_id in found:
+        for vm_id in found.keys() - self._of_warmer():
             self._destroy_orphan(vm_id)
 
     async def _recover(self, job: JobRecord, attempt: Attempt, condition: Condition) -> None:
@@ -125,6 +133,9 @@ class Leader:
         _log.info("recovering %s: %s", attempt.id, step.name, extra={"action": "recover", "vm": condition})
         run = self._make_run(job, attempt)
         self._drive(run, _course(run, step, condition))
+
+    def _of_warmer(self) -> set[VmId]:
+        return set() if self._warmer is None else self._warmer.vm_ids
 
     async def _sweep(self) -> None:
         """Remove job folders that a crash in the middle of a delete has left."""
@@ -155,29 +166,46 @@ class Leader:
         for job in admission.start:
             await self._start_job(job)
         blocked = admission.blocked
+        self._tell_warmer(waits_for_memory=blocked is not None and "memory" in (admission.reason or ""))
         if blocked is not None and blocked.waiting != admission.reason:
             await self._ports.leader.waiting(blocked.id, admission.reason)
             self._bell.ring()
 
     async def _start_job(self, job: JobRecord) -> None:
+        assert self._warmer is not None
         fault_point("J2.before")
-        attempt = await self._ports.leader.claim(job.id, boot_id=self._ports.clock.boot_id())
+        origin = await self._warmer.origin(job)
+        vm_id = origin.id if isinstance(origin, PooledVm) else None
+        attempt = await self._ports.leader.claim(job.id, boot_id=self._ports.clock.boot_id(), vm_id=vm_id)
         fault_point("J2.after")
+        if attempt is None:
+            self._warmer.give_back(origin)
+            return
         claimed = await self._ports.jobs.get(job.id)
-        if attempt is not None and claimed is not None:
-            run = self._make_run(claimed, attempt)
+        if claimed is not None:
+            run = self._make_run(claimed, attempt, origin)
             self._drive(run, run.run())
+
+    def _tell_warmer(self, *, waits_for_memory: bool) -> None:
+        assert self._warmer is not None
+        jobs = [run.job for run in self._runs.values() if not run.job.script_state.is_final]
+        starting = sum(job.script_state is ScriptState.STARTING for job in jobs)
+        busy = sum(job.vcpus for job in jobs)
+        self._warmer.note(Load(busy_cpus=busy, starting=starting, waits_for_memory=waits_for_memory))
 
     # Runs
 
-    def _make_run(self, job: JobRecord, attempt: Attempt) -> AttemptRun:
+    def _make_run(self, job: JobRecord, attempt: Attempt, origin: Origin = None) -> AttemptRun:
         assert self._features is not None
+        assert self._warmer is not None
         return AttemptRun(
             self._ports,
             self._options,
             job,
             attempt,
             accelerator=self._features.accelerator,
+            origin=origin,
+            distrust=self._warmer.distrust,
             changed=self._bell.ring,
         )
 
@@ -196,6 +224,8 @@ class Leader:
         self._bell.ring()
 
     def _see(self, sight: VmSight) -> None:
+        if self._warmer is not None:
+            self._warmer.see(sight.id, sight.condition)
         for run in self._runs.values():
             if run.attempt.vm_id == sight.id:
                 run.see(sight.condition)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from magpie_local.engine.evidence import Evidence
-    from magpie_local.ports.guest import Guest, GuestSession, GuestState, Order
+    from magpie_local.ports.guest import Guest, GuestSession, GuestState, Launch, Order
 
 #: Seconds between two tries to reach a booting guest, and one whose line broke.
 _REDIAL, _REDIAL_RUNNING = 0.1, 0.25
@@ -38,12 +38,19 @@ class GuestLine:
         #: The agent said that its exit record is written, or the record was found.
         self.exited = False
 
-    async def begin(self, ready: Callable[[], Awaitable[None]], order: Callable[[], Awaitable[Order]]) -> None:
+    async def begin(
+        self, ready: Callable[[], Awaitable[None]], settle: Callable[[GuestSession], Awaitable[None]],
+        order: Callable[[], Awaitable[Order]],
+    ) -> Launch | None:  # fmt: skip
         """Reach the agent and have it start the script; once at most, by the agent's own rule.
 
         Args:
             ready: called whenever the agent has answered.
+            settle: gives the VM its identity, where it has none yet.
             order: returns what it is to do, if it does not do it already.
+
+        Returns:
+            How the start went; None where the script was started before.
 
         Raises:
             HostError: it refuses, or works for another attempt.
@@ -53,11 +60,13 @@ class GuestLine:
                 state = await self._dial()
                 await ready()
                 if state.state == "idle":
-                    await self._live().run(await order())
-                elif state.attempt_id != self._attempt_id:
+                    if not state.settled:
+                        await settle(self._live())
+                    return await self._live().run(await order())
+                if state.attempt_id != self._attempt_id:
                     raise HostError(f"The VM of {self._attempt_id} runs {state.attempt_id}.")
                 self.exited = state.state == "exited"
-                return
+                return None
             except GuestLost:
                 await asyncio.sleep(_REDIAL)
 

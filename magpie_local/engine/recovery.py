@@ -9,6 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from magpie_local.domain.states import ScriptState
 from magpie_local.domain.vm import Condition
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Step(Enum):
 
     #: The end is recorded: destroy the VM if it is there, clean up.
     CLEAR = auto()
-    #: No VM was ever meant to be: back to the queue.
+    #: No VM was ever meant to be, or it never ran: back to the queue.
     REQUEUE = auto()
     #: The VM lives: adopt it, and go on where it stands.
     RESUME = auto()
@@ -47,4 +48,7 @@ def decide(job: JobRecord, attempt: Attempt, condition: Condition, evidence: Evi
         return Step.REQUEUE
     if evidence.exit is not None or condition not in _ALIVE:
         return Step.CONCLUDE
+    if condition is Condition.PAUSED and job.script_state is ScriptState.STARTING:
+        # A fork that was being loaded or claimed: it never ran for this job.
+        return Step.REQUEUE
     return Step.RESUME

@@ -5,21 +5,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
-from typing import TYPE_CHECKING, cast
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from magpie_local.domain import frames
 from magpie_local.errors import GuestLost, HostError
-from magpie_local.ports.guest import GuestState
+from magpie_local.guest.identity import new_identity
+from magpie_local.ports.guest import GuestState, Launch
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from magpie_local.domain.identity import Identity, Renewal
+    from magpie_local.domain.ids import VmId
     from magpie_local.ports.guest import Order
 
 #: Seconds after which an unanswered hello is said again: the agent forgets what it could not make sense of.
 _HELLO_AGAIN = 5.0
 #: Most bytes of one message of the guest, which is not trusted.
 _MAX_MESSAGE = 64 * 1024
+#: What each request is answered with, when it is not refused.
+_ANSWERS = {"settle": "settled", "exercise": "exercised", "run": "started"}
+
+Answer: TypeAlias = GuestState | Launch | None
 
 
 class AgentGuest:
@@ -37,6 +45,10 @@ class AgentGuest:
             raise GuestLost(f"No VM listens at {control}: {error.strerror or error}.") from error
         return AgentSession(reader, writer)
 
+    async def new_identity(self, vm_id: VmId) -> Identity:
+        """Return a fresh identity for a VM, with an SSH host key of its own."""
+        return await asyncio.to_thread(new_identity, vm_id)
+
 
 class AgentSession:
     """An open channel to one agent (the GuestSession port).
@@ -50,7 +62,7 @@ class AgentSession:
         self._sending = asyncio.Lock()
         self._hellos = 0
         #: Callers that wait, by what they wait for.
-        self._waiting: dict[str, asyncio.Future[GuestState | None]] = {}
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
         self._lost: GuestLost | None = None
         self._has_exited = False
         #: Set when the script has exited, or the channel is lost.
@@ -70,7 +82,25 @@ class AgentSession:
                 async with asyncio.timeout(_HELLO_AGAIN):
                     return cast(GuestState, await self._ask(waiting, {"op": "hello", "id": self._hellos}))
 
-    async def run(self, order: Order) -> None:
+    async def settle(self, identity: Identity, renewal: Renewal) -> None:
+        """Give the VM its identity, fresh randomness and the right time; twice is as good as once.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused or failed.
+        """
+        await self._ask("settled", {"op": "settle", **asdict(identity), **_renewal(renewal)})
+
+    async def exercise(self) -> None:
+        """Have the agent run its warm-up script; returns when that has ended. The VM counts as not settled then.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused, or the warm-up failed.
+        """
+        await self._ask("exercised", {"op": "exercise"})
+
+    async def run(self, order: Order) -> Launch:
         """Hand over the order; returns when the script has been started.
 
         Raises:
@@ -86,8 +116,9 @@ class AgentSession:
             "log_limit": order.log_limit,
             "script_size": len(order.script),
             "script_crc": zlib.crc32(order.script),
+            **_renewal(order.renewal),
         }
-        await self._ask("started", message, order.script)
+        return cast(Launch, await self._ask("started", message, order.script))
 
     async def stop(self, grace: float) -> None:
         """Have the agent send SIGTERM to the script's process group, and SIGKILL after `grace` seconds."""
@@ -115,8 +146,8 @@ class AgentSession:
         self._writer.transport.abort()
         await asyncio.sleep(0)  # the transport closes its socket now
 
-    async def _ask(self, waiting: str, message: dict[str, object], blob: bytes = b"") -> GuestState | None:
-        answer: asyncio.Future[GuestState | None] = asyncio.get_running_loop().create_future()
+    async def _ask(self, waiting: str, message: dict[str, object], blob: bytes = b"") -> Answer:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[waiting] = answer
         try:
             await self._send(message, blob)
@@ -162,27 +193,33 @@ class AgentSession:
 
     def _heard(self, message: dict[str, object]) -> None:
         match message:
-            case {"op": "state", "state": "idle" | "running" | "exited" as state, "attempt": str() | None as attempt}:
+            case {
+                "op": "state", "state": "idle" | "running" | "exited" as state,
+                "attempt": str() | None as attempt, "settled": bool(settled),
+            }:  # fmt: skip
                 self._has_exited |= state == "exited"
-                self._answer(f"state {message.get('id')}", GuestState(state=state, attempt_id=attempt))
-            case {"op": "started"}:
-                self._answer("started", None)
+                answer = GuestState(state=state, attempt_id=attempt, settled=settled)
+                self._answer(f"state {message.get('id')}", answer)
+            case {"op": "started", "renew_us": int(renew), "spawn_us": int(spawn)}:
+                self._answer("started", Launch(renew=renew / 1e6, spawn=spawn / 1e6))
+            case {"op": "settled" | "exercised" as done}:
+                self._answer(done, None)
             case {"op": "exited"}:
                 self._has_exited = True
-            case {"op": "refused", "message": str() as reason}:
-                self._refused(reason)
+            case {"op": "refused", "to": str(op), "message": str(reason)}:
+                self._refused(op, reason)
             case _:
                 raise frames.FrameError(f"the agent said {str(message)[:200]}")
         if self._has_exited:
             self._over.set()
 
-    def _answer(self, waiting: str, value: GuestState | None) -> None:
+    def _answer(self, waiting: str, value: Answer) -> None:
         answer = self._waiting.get(waiting)
         if answer is not None and not answer.done():
             answer.set_result(value)
 
-    def _refused(self, reason: str) -> None:
-        answer = self._waiting.get("started")
+    def _refused(self, op: str, reason: str) -> None:
+        answer = self._waiting.get(_ANSWERS.get(op, ""))
         if answer is not None and not answer.done():
             answer.set_exception(HostError(f"The guest's agent refused: {reason[:500]}.", hint=""))
 
@@ -193,3 +230,7 @@ class AgentSession:
             if not answer.done():
                 answer.set_exception(GuestLost(self._lost.message))
         self._over.set()
+
+
+def _renewal(renewal: Renewal) -> dict[str, object]:
+    return {"now": float(renewal.now), "entropy": renewal.entropy.hex()}

@@ -11,26 +11,40 @@ import xml.etree.ElementTree as ET
 from typing import TYPE_CHECKING, Any
 
 from magpie_local.domain.ids import VmId
-from magpie_local.domain.vm import Condition, Features, VmSight
-from magpie_local.errors import HostDiskFull, HostError, HypervisorTimeout, HypervisorUnavailable, VmExists
+from magpie_local.domain.sizes import MIB
+from magpie_local.domain.vm import Condition, Features, RamFile, Snapshot, StartTimes, VmSight
+from magpie_local.errors import (
+    HostDiskFull,
+    HostError,
+    HypervisorTimeout,
+    HypervisorUnavailable,
+    SnapshotUnusable,
+    VmExists,
+)
 from magpie_local.hypervisor import accel, capabilities, place
 from magpie_local.hypervisor.channel import ChannelLost, LibvirtError
 from magpie_local.hypervisor.connection import OPEN_BUDGET, Connection
-from magpie_local.hypervisor.domain_xml import domain_name, domain_xml, machine_of
-from magpie_local.hypervisor.files import claim
-from magpie_local.hypervisor.host import METADATA, NO_DOMAIN
+from magpie_local.hypervisor.domain_xml import PLUGGABLE_DISKS, disk_xml, domain_name, domain_xml, machine_of
+from magpie_local.hypervisor.files import claim, make_new
+from magpie_local.hypervisor.fingerprint import fingerprint
+from magpie_local.hypervisor.host import BAD_SNAPSHOT, METADATA, NO_DOMAIN
 from magpie_local.hypervisor.processes import Exits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from magpie_local.domain.vm import VmSpec
+    from magpie_local.domain.vm import Disk, VmSpec
     from magpie_local.ports.images import Images
 
 #: Seconds. A start takes 0.1 s; QEMU that hangs is killed by libvirt only after 12 s (F46).
 _START_BUDGET = 60.0
 _DESTROY_BUDGET = 60.0
+_HANDLE_BUDGET = 45.0
+#: A template's whole memory may have to reach the disk.
+_FREEZE_BUDGET = 300.0
+#: The host's verbs in words, where they differ.
+_DOING = {"disks": "add a disk to", "plug": "add a disk to"}
 #: More than the 30 s that libvirt itself waits for the monitor of a QEMU that has died.
 _LOOK_BUDGET = 45.0
 #: The first look at a new QEMU binary takes 2-8 s.
@@ -62,6 +76,9 @@ class LibvirtHypervisor:
         self._connection: Connection | None = None
         self._features: Features | None = None
         self._emulator = ""
+        #: VMs that end with us. Shared with the connection, whose hosts see to it.
+        self._held: set[str] = set()
+        self._plugging = asyncio.Lock()
         self._logs: Path | None = None
         self._callbacks: list[Callable[[VmSight], None]] = []
         self._attempts: dict[str, str] = {}
@@ -79,6 +96,7 @@ class LibvirtHypervisor:
         self._emulator = emulator_path()
         where = await asyncio.to_thread(self._prepare)
         connection = Connection(where, self._tell)
+        connection.held = self._held
         try:
             await connection.call("list", budget=OPEN_BUDGET)
             await self._learn(connection, where)
@@ -96,6 +114,7 @@ class LibvirtHypervisor:
             accelerator=verdict.accelerator,
             accelerator_reason=verdict.reason,
             version=f"QEMU {_dotted(connection.versions['qemu'])}, libvirt {_dotted(connection.versions['libvirt'])}",
+            fingerprint=await asyncio.to_thread(fingerprint, self._emulator, connection.versions, verdict.accelerator),
         )
         return self._features
 
@@ -103,6 +122,7 @@ class LibvirtHypervisor:
         """Leave libvirt; VMs go on."""
         self._exits.close()
         self._features = None
+        self._held.clear()
         # QEMU has exited already where one of these is still there: libvirt tidies up with us or at the next open.
         for ending in self._ending.values():
             ending.cancel()
@@ -110,28 +130,74 @@ class LibvirtHypervisor:
         if connection is not None:
             await connection.close()
 
-    async def start(self, spec: VmSpec) -> None:
+    async def start(self, spec: VmSpec) -> StartTimes:
         """Start a VM; returns when it runs.
 
         Raises:
-            VmExists, HostDiskFull, HypervisorTimeout (the outcome is unknown: ask sight), HostError.
+            VmExists, SnapshotUnusable, HostDiskFull, HostError.
+            HypervisorTimeout: the outcome is unknown: ask sight.
         """
         assert self._features is not None, "open() comes first"
         xml = domain_xml(spec, self._features.accelerator, self._emulator)
-        await asyncio.to_thread(claim, spec.log, spec.console)
+        await asyncio.to_thread(_claim_files, spec)
         self._attempts[spec.id] = spec.attempt_id
+        if spec.held:
+            self._held.add(spec.id)
         try:
-            await self._call("create", xml, budget=_START_BUDGET, again=False)
+            times = await self._bring_up(spec, xml)
         except ChannelLost:
             raise HypervisorTimeout(f"libvirt went away while it started the VM {spec.id}.", hint="") from None
         except LibvirtError as error:
             refusal = _start_error(spec.id, error)
             if not isinstance(refusal, VmExists):
                 self._forget(spec.id)
+                await asyncio.to_thread(_drop_memory, spec)
             raise refusal from error
         with contextlib.suppress(OSError):
             os.chmod(spec.control, 0o600)
         await self._exits.watch([spec.id])
+        return StartTimes(create=times[0], load=times[1], resume=times[2])
+
+    async def pause(self, vm_id: VmId) -> None:
+        """Stop a VM's CPUs.
+
+        Raises:
+            HostError, HypervisorTimeout.
+        """
+        await self._handle("pause", vm_id)
+
+    async def resume(self, vm_id: VmId) -> None:
+        """Let a paused VM go on, and outlive the engine.
+
+        Raises:
+            HostError, HypervisorTimeout.
+        """
+        await self._handle("resume", vm_id)
+        self._held.discard(vm_id)
+
+    async def freeze(self, vm_id: VmId, devices: Path) -> None:
+        """Pause a VM for good and write its device state; libvirt's host syncs that, its memory and its disks.
+
+        Raises:
+            HostDiskFull, HostError, HypervisorTimeout.
+        """
+        await asyncio.to_thread(make_new, devices)
+        try:
+            await self._handle("freeze", vm_id, str(devices), budget=_FREEZE_BUDGET)
+        except (HostDiskFull, HostError):
+            await asyncio.to_thread(devices.unlink, missing_ok=True)
+            raise
+
+    async def plug(self, vm_id: VmId, disk: Disk) -> None:
+        """Give a running VM one more disk.
+
+        Raises:
+            HostError, HypervisorTimeout.
+        """
+        # One at a time: each takes the first free name.
+        async with self._plugging:
+            taken = await self._handle("disks", vm_id)
+            await self._handle("plug", vm_id, disk_xml(disk, taken))
 
     async def destroy(self, vm_id: VmId) -> None:
         """End a VM at once; one that is not there, or is not ours, is left as it is."""
@@ -196,6 +262,26 @@ class LibvirtHypervisor:
             raise HypervisorUnavailable("The hypervisor is closed.", hint="")
         return await self._connection.call(verb, *arguments, budget=budget, again=again)
 
+    async def _bring_up(self, spec: VmSpec, xml: str) -> list[float]:
+        hold = spec.id if spec.held else None
+        fork = spec.memory if isinstance(spec.memory, Snapshot) else None
+        verb, devices = ("create", ()) if fork is None else ("fork", (str(fork.devices),))
+        times: list[float] = await self._call(verb, xml, *devices, hold, budget=_START_BUDGET, again=False)
+        return times
+
+    async def _handle(self, verb: str, vm_id: VmId, *arguments: object, budget: float = _HANDLE_BUDGET) -> Any:
+        """Do something to a VM of ours that is there."""
+        # Those known are ours; a look costs time that a VM from the pool does not have.
+        known = vm_id in self._attempts and not self._exits.has_exited(vm_id)
+        if not known and (await self.sight(vm_id)).condition is Condition.GONE:
+            raise HostError(f"There is no VM {vm_id} to {_DOING.get(verb, verb)}.", hint="")
+        try:
+            return await self._call(verb, vm_id, *arguments, budget=budget, again=False)
+        except ChannelLost:
+            raise HypervisorTimeout(f"libvirt went away during `{verb}` of the VM {vm_id}.", hint="") from None
+        except LibvirtError as error:
+            raise _handle_error(verb, vm_id, error) from error
+
     def _sight(self, seen: dict[str, Any]) -> VmSight | None:
         """Return what libvirt has seen as ours; None for a VM of somebody else's, or one whose process has exited."""
         if self._exits.has_exited(seen["vm"]):
@@ -241,6 +327,7 @@ class LibvirtHypervisor:
         if self._attempts.pop(vm_id, None) is not None and self._logs is not None:
             with contextlib.suppress(OSError):
                 (self._logs / f"{domain_name(VmId(vm_id))}.log").unlink()
+        self._held.discard(vm_id)
         self._exits.forget(vm_id)
 
 
@@ -262,13 +349,53 @@ def emulator_path(architecture: str | None = None) -> str:
     return found
 
 
+def _claim_files(spec: VmSpec) -> None:
+    """Make what QEMU writes to, and check what it maps: memory behind a file's end would kill it in mid-flight."""
+    claim(spec.log, spec.console)
+    if isinstance(spec.memory, RamFile):
+        make_new(spec.memory.path)
+        os.truncate(spec.memory.path, spec.memory_mb * MIB)
+    if isinstance(spec.memory, Snapshot):
+        _check_size(spec.memory.ram, spec.memory_mb * MIB)
+        _check_size(spec.memory.devices, None)
+
+
+def _drop_memory(spec: VmSpec) -> None:
+    """Remove the memory file of a VM that did not come to be."""
+    if isinstance(spec.memory, RamFile):
+        spec.memory.path.unlink(missing_ok=True)
+
+
+def _check_size(path: Path, expected: int | None) -> None:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise SnapshotUnusable(f"The snapshot's {path.name} can't be read: {error.strerror}.", hint="") from None
+    if size == 0 or expected not in (None, size):
+        raise SnapshotUnusable(f"The snapshot's {path.name} has {size} bytes.", hint="")
+
+
 def _start_error(vm_id: VmId, error: LibvirtError) -> HostError | HostDiskFull:
     text = str(error)
     if "already exists" in text or "already active" in text:
         return VmExists(f"The VM {vm_id} was started before.", hint="")
     if "No space left" in text:
         return HostDiskFull(f"There is no room to start a VM: {text}.")
+    if error.code == BAD_SNAPSHOT:
+        return SnapshotUnusable(f"The snapshot does not load: {text}.", hint="")
     return HostError(f"libvirt could not start the VM: {text}.", hint="Run `magpie doctor`.")
+
+
+def _handle_error(verb: str, vm_id: VmId, error: LibvirtError) -> HostError | HostDiskFull:
+    doing, text = _DOING.get(verb, verb), str(error)
+    if "No space left" in text:
+        return HostDiskFull(f"There is no room to {doing} the VM {vm_id}: {text}.")
+    if "No more available PCI slots" in text:
+        return HostError(
+            f"The VM {vm_id} has no slot left for another disk.",
+            hint=f"At most {PLUGGABLE_DISKS} disks can be added to a VM that runs.",
+        )
+    return HostError(f"libvirt could not {doing} the VM {vm_id}: {text}.", hint="")
 
 
 def _dotted(version: int) -> str:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _SCRIPT = Path(__file__).with_name("host.py")
 #: The longest line taken: a list of thousands of VMs.
 _LINE_LIMIT = 64 * 1024 * 1024
-#: Seconds that a host gets to end by itself once its channel is closed.
-_END_BUDGET = 2.0
+#: Seconds that a host gets to end by itself once its channel is closed: more than it takes to end held VMs.
+_END_BUDGET = 5.0
 #: Set before libvirt is loaded: its log says nothing that its errors don't, and grows.
 _QUIET = {"LIBVIRT_LOG_OUTPUTS": "4:file:/dev/null"}
 

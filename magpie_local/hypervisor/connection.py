@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 #: Seconds for the whole of opening: a daemon may have to be started, or be waiting 30 s for a QEMU that has died.
 OPEN_BUDGET = 45.0
-#: Seconds that another process may hold the root for: a former leader's host that is about to end.
-_ROOT_BUDGET = 3.0
-_BACK_OFF = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+#: Seconds that another process may hold the root for: a former leader's host that ends its held VMs, then itself.
+_ROOT_BUDGET = 5.0
+_BACK_OFF = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 1.6, 1.6)
 
 
 class Connection:
@@ -33,6 +33,8 @@ class Connection:
         self._channel: Channel | None = None
         self._opening = asyncio.Lock()
         self._closed = False
+        #: VMs that are to end with the engine; each new host is told.
+        self.held: set[str] = set()
         #: What `open` of the host said: versions as libvirt counts them.
         self.versions: dict[str, int] = {}
 
@@ -113,7 +115,7 @@ class Connection:
             await asyncio.to_thread(remove_stillborn, self._place.folder)
         channel = await Channel.start(self._place.environment, self._events)
         try:
-            self.versions = await channel.ask("open", self._place.uri)
+            self.versions = await channel.ask("open", self._place.uri, sorted(self.held))
         except BaseException:
             await channel.end()
             raise

@@ -12,11 +12,13 @@ import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from magpie_local.domain.vm import Accelerator
+from magpie_local.domain.sizes import MIB
+from magpie_local.domain.vm import Accelerator, RamFile, Snapshot
 from magpie_local.errors import InvalidInput
 from magpie_local.hypervisor.host import METADATA
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from magpie_local.domain.ids import VmId
@@ -27,10 +29,13 @@ CONTROL_PORT, LOG_PORT = "org.magpie.control", "org.magpie.log"
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: For disks plugged in later; each costs 0.04 s of an emulated boot. What is there from the start sits on the root bus
 #: itself, which saves 0.3 s: the kernel need not look behind bridges.
-_PCIE_PORTS = 2
+PLUGGABLE_DISKS = 2
 _SERIAL_SLOT, _RNG_SLOT, _DISK_SLOTS = 2, 3, 4
+#: Below the chipset's own (0x1f), and beyond all disks.
+_CARD_SLOT = 0x1E
+_RAM = "magpie-ram"
 #: MiB of translated code kept in emulation: the default (up to 1 GiB a VM) gains nothing measurable.
-_TRANSLATION_CACHE = 64
+_TRANSLATION_CACHE = 32
 #: Characters that XML can't carry, and others that no path or command line of ours has reason to hold (F93).
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -94,10 +99,24 @@ def domain_xml(spec: VmSpec, accelerator: Accelerator, emulator: str) -> str:
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _text(domain, event, "destroy")
     _devices(domain, spec, machine, emulator)
-    _log_port(domain, spec.log)
+    arguments = [*_log_port(spec.log), *_card(spec.mac), *_memory(spec)]
+    _qemu_arguments(domain, arguments)
     _skip_cpu_questions(domain)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode")
+
+
+def disk_xml(disk: Disk, taken: Collection[str]) -> str:
+    """Return the XML of a disk to plug in, under the first name that is not `taken` (vda, vdb, …).
+
+    Raises:
+        InvalidInput: all names are taken.
+    """
+    names = (f"vd{chr(letter)}" for letter in range(ord("a"), ord("z") + 1))
+    name = next((name for name in names if name not in taken), None)
+    if name is None:
+        raise InvalidInput("disks", len(taken) + 1, "a VM has at most 26")
+    return ET.tostring(_disk_element(name, disk.path, disk.format, readonly=disk.readonly), encoding="unicode")
 
 
 def _boot(domain: ET.Element, spec: VmSpec, machine: Machine) -> None:
@@ -126,7 +145,7 @@ def _devices(domain: ET.Element, spec: VmSpec, machine: Machine, emulator: str) 
         _spec_disk(devices, index, disk)
     ET.SubElement(devices, "controller", type="usb", model="none")
     ET.SubElement(devices, "controller", type="pci", model="pcie-root")
-    for _ in range(_PCIE_PORTS):
+    for _ in range(PLUGGABLE_DISKS):
         ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     _on_root_bus(ET.SubElement(devices, "controller", type="virtio-serial", index="0"), _SERIAL_SLOT)
     serial = ET.SubElement(devices, "serial", type="file")
@@ -151,38 +170,80 @@ def _spec_disk(devices: ET.Element, index: int, disk: Disk) -> None:
 
 
 def _disk(devices: ET.Element, number: int, path: Path, kind: str, *, readonly: bool) -> None:
-    disk = ET.SubElement(devices, "disk", type="file", device="disk")
+    disk = _disk_element(f"vd{chr(ord('a') + number)}", path, kind, readonly=readonly)
+    _on_root_bus(disk, _DISK_SLOTS + number)
+    devices.append(disk)
+
+
+def _disk_element(name: str, path: Path, kind: str, *, readonly: bool) -> ET.Element:
+    disk = ET.Element("disk", type="file", device="disk")
     driver = ET.SubElement(disk, "driver", name="qemu", type=kind)
     ET.SubElement(disk, "source", file=_checked(str(path)))
-    ET.SubElement(disk, "target", dev=f"vd{chr(ord('a') + number)}", bus="virtio")
-    _on_root_bus(disk, _DISK_SLOTS + number)
+    ET.SubElement(disk, "target", dev=name, bus="virtio")
     if readonly:
         ET.SubElement(disk, "readonly")
     else:
         # A full host disk is the guest's ENOSPC, not a VM that is paused for ever (F11).
         driver.attrib |= {"error_policy": "report", "discard": "unmap"}
+    return disk
 
 
 def _on_root_bus(device: ET.Element, slot: int) -> None:
     ET.SubElement(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
-def _log_port(domain: ET.Element, log: Path) -> None:
-    """Add the log's port by plain QEMU arguments.
+def _log_port(log: Path) -> list[str]:
+    """Return the log's port as plain QEMU arguments.
 
     A session's libvirt hands file channels to virtlogd, which rotates them at 2 MiB: frames would be cut and lost.
     This way QEMU itself appends to the file. The device is given as JSON, as libvirt's own are: QEMU makes those after
     all others, so the port would not find its controller.
     """
-    arguments = ET.SubElement(domain, f"{{{_QEMU}}}commandline")
-    path = _checked(str(log)).replace(",", ",,")
     port = {
         "driver": "virtserialport", "bus": "virtio-serial0.0", "nr": 2,
         "chardev": "magpie-log", "id": "magpie-log-port", "name": LOG_PORT,
     }  # fmt: skip
-    chardev = f"file,id=magpie-log,path={path},append=on"
-    for argument in ("-chardev", chardev, "-device", json.dumps(port)):
-        ET.SubElement(arguments, f"{{{_QEMU}}}arg", value=argument)
+    chardev = f"file,id=magpie-log,path={_option(log)},append=on"
+    return ["-chardev", chardev, "-device", json.dumps(port)]
+
+
+def _card(mac: str) -> list[str]:
+    """Return the network card, connected to nothing: it is there so that a fork of any VM can be given a network."""
+    device = {
+        "driver": "virtio-net-pci", "netdev": "magpie-net", "id": "magpie-card", "mac": mac, "romfile": "",
+        "bus": "pcie.0", "addr": hex(_CARD_SLOT),
+    }  # fmt: skip
+    return ["-netdev", "hubport,id=magpie-net,hubid=0", "-device", json.dumps(device)]
+
+
+def _memory(spec: VmSpec) -> list[str]:
+    """Return where the memory comes from: nothing for fresh memory, else a file that is shared or copied on write."""
+    match spec.memory:
+        case None:
+            return []
+        case RamFile(path=path):
+            return _memory_file(path, spec.memory_mb, share=True)
+        case Snapshot(ram=ram):
+            return [*_memory_file(ram, spec.memory_mb, share=False), "-incoming", "defer"]
+
+
+def _memory_file(path: Path, size_mb: int, *, share: bool) -> list[str]:
+    backend = {
+        "qom-type": "memory-backend-file", "id": _RAM, "size": size_mb * MIB, "mem-path": str(path), "share": share,
+    }  # fmt: skip
+    # QEMU merges a second -machine over libvirt's own.
+    return ["-object", json.dumps(backend), "-machine", f"memory-backend={_RAM}"]
+
+
+def _qemu_arguments(domain: ET.Element, arguments: list[str]) -> None:
+    element = ET.SubElement(domain, f"{{{_QEMU}}}commandline")
+    for argument in arguments:
+        ET.SubElement(element, f"{{{_QEMU}}}arg", value=_checked(argument))
+
+
+def _option(path: Path) -> str:
+    """Return a path as a value among QEMU's comma-separated options."""
+    return _checked(str(path)).replace(",", ",,")
 
 
 def _skip_cpu_questions(domain: ET.Element) -> None:

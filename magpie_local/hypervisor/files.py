@@ -20,9 +20,19 @@ def claim(*paths: Path) -> None:
         try:
             os.close(os.open(path, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise HostDiskFull(f"There is no room for {path}.") from error
-            raise HostError(f"Can't make {path}: {error.strerror}.", hint="") from error
+            raise _refusal(path, error) from error
+
+
+def make_new(path: Path) -> None:
+    """Make an empty file of mode 0600 that must not be there yet.
+
+    Raises:
+        HostDiskFull, HostError: names the file.
+    """
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise _refusal(path, error) from error
 
 
 def write_private(path: Path, text: str) -> None:
@@ -31,3 +41,9 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
     Path(name).replace(path)
+
+
+def _refusal(path: Path, error: OSError) -> HostDiskFull | HostError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostDiskFull(f"There is no room for {path}.")
+    return HostError(f"Can't make {path}: {error.strerror}.", hint="")

@@ -33,25 +33,39 @@ import signal
 import socket
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 #: The XML namespace of our metadata: what makes a VM one of ours.
 METADATA = "urn:magpie-local:vm:1"
 NO_DOMAIN = 42
 NO_METADATA = 80
 #: Codes of our own, below libvirt's.
-NO_LIBVIRT, BROKEN, CLOSED = -1, -2, -3
+NO_LIBVIRT, BROKEN, CLOSED, BAD_SNAPSHOT = -1, -2, -3, -4
 
 #: A remote daemon that is silent for interval x count seconds counts as dead (F47).
 _KEEPALIVE = (5, 4)
 #: A destroy may hold one for seconds, and looks must not wait behind it.
 _WORKERS = 16
+#: Memory is left out of a device state where it is in a shared file.
+_MEMORY_STAYS = [{"capability": "x-ignore-shared", "state": True}]
+#: What QEMU calls itself once its state has been saved.
+_FROZEN = ("postmigrate", "finish-migrate")
+_QEMU_ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
+#: Seconds; it takes 0.05.
+_MIGRATION_BUDGET = 30.0
+#: Seconds for ending what must not outlive the engine.
+_HELD_BUDGET = 3.0
 #: prctl(2) and waitpid(2)
 _PR_SET_CHILD_SUBREAPER, _WNOTHREAD = 36, 0x20000000
+
+
+class SnapshotError(Exception):
+    """Device state can't be saved or loaded."""
 
 
 class Host:
@@ -61,6 +75,10 @@ class Host:
         self._channel = channel
         self._sending = threading.Lock()
         self._connection: Any = None
+        #: Domains that end with the engine, and those of them whose start is not over.
+        self._held: set[str] = set()
+        self._starting: set[str] = set()
+        self._leaving = False
 
     def serve(self, owner: int) -> None:
         """Carry out requests until the engine has gone; `owner` is a pidfd of its process.
@@ -78,15 +96,55 @@ class Host:
         finally:
             # Whatever ended it (an engine that dies with something unread resets the channel), a host that can't be
             # asked must not hold the root. Threads may hang inside libvirt: leave without them.
+            self._end_held()
             os._exit(0)
+
+    def _end_held(self) -> None:
+        """Destroy what must not outlive the engine, as far as that is possible within a few seconds."""
+        self._leaving = True
+        ends = [threading.Thread(target=self._end, args=(vm,), daemon=True) for vm in self._held.copy()]
+        for end in ends:
+            end.start()
+        give_up = time.monotonic() + _HELD_BUDGET
+        for end in ends:
+            end.join(max(0.0, give_up - time.monotonic()))
+
+    def _end(self, vm: str) -> None:
+        while True:
+            starts = vm in self._starting
+            # Broad: libvirt's error has no name here, and the next engine finds what is left.
+            with contextlib.suppress(Exception):
+                self._connection.lookupByUUIDString(vm).destroy()
+                return
+            if not starts:
+                return
+            time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def _holding(self, hold: str | None) -> Iterator[None]:
+        """Hold a domain from before it is there: an engine can die in the middle of a start."""
+        if hold is None:
+            yield
+            return
+        self._starting.add(hold)
+        self._held.add(hold)
+        try:
+            if self._leaving:
+                raise SnapshotError("the engine has gone")
+            yield
+        except BaseException:
+            self._held.discard(hold)
+            raise
+        finally:
+            self._starting.discard(hold)
 
     def _receive(self, owner: int) -> bytes:
         sources: list[Any] = [self._channel, owner]
         ready, _, _ = select.select(sources, [], [])
         return b"" if owner in ready else self._channel.recv(1 << 16)
 
-    def open(self, uri: str) -> dict[str, object]:
-        """Connect, and report changes from now on."""
+    def open(self, uri: str, held: Iterable[str] = ()) -> dict[str, object]:
+        """Connect, and report changes from now on; `held` are domains that an earlier host held."""
         import libvirt
 
         libvirt.registerErrorHandler(lambda *_: None, None)
@@ -96,6 +154,7 @@ class Host:
         connection.registerCloseCallback(lambda *_: self._send({"event": "closed"}), None)
         if "embed" not in uri:
             connection.setKeepAlive(*_KEEPALIVE)
+        self._held.update(held)
         connection.domainEventRegisterAny(None, libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._changed, None)
         return {"libvirt": libvirt.getVersion(), "qemu": connection.getVersion()}
 
@@ -103,13 +162,77 @@ class Host:
         """Have libvirt learn QEMU's capabilities (seconds, the first time) before a VM needs them."""
         self._connection.getDomainCapabilities(emulator, architecture, machine, kind)
 
-    def create(self, xml: str) -> None:
-        """Start a transient domain."""
-        self._connection.createXML(xml, 0)
+    def create(self, xml: str, hold: str | None = None) -> list[float]:
+        """Start a transient domain; return the seconds that took. That of id `hold` ends with the engine."""
+        began = time.monotonic()
+        with self._holding(hold):
+            self._connection.createXML(xml, 0)
+        return [time.monotonic() - began, 0.0, 0.0]
+
+    def fork(self, xml: str, devices: str, hold: str | None = None) -> list[float]:
+        """Start a domain that goes on where a snapshot stands; return the seconds: created, loaded, resumed.
+
+        Where that fails, the domain is gone again.
+        """
+        import libvirt
+
+        began = time.monotonic()
+        with self._holding(hold):
+            domain = self._connection.createXML(xml, libvirt.VIR_DOMAIN_START_PAUSED)
+            created = time.monotonic()
+            try:
+                _load(domain, devices)
+                loaded = time.monotonic()
+                domain.resume()
+            except BaseException as error:
+                with contextlib.suppress(libvirt.libvirtError):
+                    domain.destroy()
+                # QEMU aborts at some damage, and all that libvirt then knows is that its monitor is silent.
+                if isinstance(error, libvirt.libvirtError) and self._connection.isAlive() == 1:
+                    raise SnapshotError(str(error)) from error
+                raise
+        return [created - began, loaded - created, time.monotonic() - loaded]
+
+    def freeze(self, vm: str, devices: str) -> None:
+        """Pause a domain for good, write its device state to a file that is there, and sync all that forks need."""
+        domain = self._connection.lookupByUUIDString(vm)
+        _pause(domain)
+        _save(domain, devices)
+        for path in _written_files(domain.XMLDesc(0)):
+            _sync(path)
+
+    def pause(self, vm: str) -> None:
+        """Stop a domain's CPUs; a paused one stays so."""
+        _pause(self._connection.lookupByUUIDString(vm))
+
+    def resume(self, vm: str) -> None:
+        """Let a paused domain go on, and outlive the engine from now on."""
+        import libvirt
+
+        domain = self._connection.lookupByUUIDString(vm)
+        if domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
+            if _monitor(domain, "query-status").get("status") in _FROZEN:
+                raise SnapshotError("it is frozen, and going on would change the memory that its forks start from")
+            domain.resume()
+        self._held.discard(vm)
+
+    def disks(self, vm: str) -> list[str]:
+        """Return the names of a domain's disks (vda, vdb, …)."""
+        import xml.etree.ElementTree as ET  # for this verb only
+
+        root = ET.fromstring(self._connection.lookupByUUIDString(vm).XMLDesc(0))
+        return [target.get("dev", "") for target in root.iterfind("devices/disk/target")]
+
+    def plug(self, vm: str, xml: str) -> None:
+        """Add a device to a running domain."""
+        import libvirt
+
+        self._connection.lookupByUUIDString(vm).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
     def destroy(self, vm: str) -> None:
         """End a domain at once."""
         self._connection.lookupByUUIDString(vm).destroy()
+        self._held.discard(vm)
 
     def look(self, vm: str) -> dict[str, object]:
         """Return one domain's condition and metadata."""
@@ -138,6 +261,8 @@ class Host:
         self._send(answer)
 
     def _code(self, error: Exception) -> int:
+        if isinstance(error, SnapshotError):
+            return BAD_SNAPSHOT
         if not hasattr(error, "get_error_code"):
             return BROKEN
         # A dead connection has many error codes; only libvirt itself tells it from a refused request.
@@ -161,10 +286,94 @@ _VERBS: dict[str, Callable[..., object]] = {
     "open": Host.open,
     "probe": Host.probe,
     "create": Host.create,
+    "fork": Host.fork,
+    "freeze": Host.freeze,
+    "pause": Host.pause,
+    "resume": Host.resume,
+    "disks": Host.disks,
+    "plug": Host.plug,
     "destroy": Host.destroy,
     "look": Host.look,
     "list": Host.list,
 }
+
+
+def _load(domain: Any, path: str) -> None:
+    """Load the device state of a snapshot into a domain that was started for it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _monitor(domain, "migrate-set-capabilities", capabilities=_MEMORY_STAYS)
+        _monitor(domain, "getfd", descriptor, fdname="state")
+        _monitor(domain, "migrate-incoming", uri="fd:state")
+        _await_migration(domain)
+    finally:
+        os.close(descriptor)
+
+
+def _save(domain: Any, path: str) -> None:
+    """Write a paused domain's device state; its memory is in its file already, and its disks are flushed by this."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _monitor(domain, "migrate-set-capabilities", capabilities=_MEMORY_STAYS)
+        _monitor(domain, "getfd", descriptor, fdname="state")
+        _monitor(domain, "migrate", uri="fd:state")
+        _await_migration(domain)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _written_files(xml: str) -> list[str]:
+    """Return the files that hold a frozen domain's memory and its writable disks."""
+    import xml.etree.ElementTree as ET  # for this verb only
+
+    domain = ET.fromstring(xml)
+    disks = [disk for disk in domain.iterfind("devices/disk") if disk.find("readonly") is None]
+    paths = [source.get("file", "") for disk in disks for source in disk.iterfind("source")]
+    values = [argument.get("value", "") for argument in domain.iter(_QEMU_ARGUMENT)]
+    paths += [json.loads(value).get("mem-path", "") for value in values if value.startswith("{")]
+    return [path for path in paths if path]
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _await_migration(domain: Any) -> None:
+    give_up = time.monotonic() + _MIGRATION_BUDGET
+    while (status := _monitor(domain, "query-migrate")).get("status") != "completed":
+        if status.get("status") in ("failed", "cancelled") or time.monotonic() > give_up:
+            raise SnapshotError(status.get("error-desc") or f"device state: {status.get('status')}")
+        time.sleep(0.002)
+
+
+def _monitor(domain: Any, command: str, descriptor: int | None = None, **arguments: object) -> dict[str, Any]:
+    """Have QEMU carry out a monitor command.
+
+    A file goes in as a descriptor: the sandbox that libvirt puts QEMU into kills it for a migration to `exec:`.
+    """
+    import libvirt_qemu
+
+    text = json.dumps({"execute": command, "arguments": arguments})
+    if descriptor is not None:
+        libvirt_qemu.qemuMonitorCommandWithFiles(domain, text, [descriptor], 0)
+        return {}
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, text, 0))
+    if "error" in answer:
+        raise SnapshotError(answer["error"].get("desc", "QEMU refused"))
+    returned = answer.get("return")
+    return returned if isinstance(returned, dict) else {}
+
+
+def _pause(domain: Any) -> None:
+    import libvirt
+
+    if domain.state()[0] != libvirt.VIR_DOMAIN_PAUSED:
+        domain.suspend()
 
 
 def _pump(libvirt: Any) -> None:

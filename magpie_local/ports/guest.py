@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from magpie_local.domain.identity import Identity, Renewal
+    from magpie_local.domain.ids import VmId
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -21,6 +24,8 @@ class Order:
     timeout: float | None
     #: Most bytes of output kept: head and tail.
     log_limit: int
+    #: Taken up right before the script's first instruction.
+    renewal: Renewal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +35,18 @@ class GuestState:
     state: Literal["idle", "running", "exited"]
     #: The attempt whose order it took; None while idle.
     attempt_id: str | None
+    #: Whether it has an identity of its own.
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """Where the time of a script's start went inside the guest, seconds."""
+
+    #: Taking up the renewal.
+    renew: float
+    #: Starting the script's process.
+    spawn: float
 
 
 class GuestSession(Protocol):
@@ -43,7 +60,28 @@ class GuestSession(Protocol):
         """
         ...
 
-    async def run(self, order: Order) -> None:
+    async def settle(self, identity: Identity, renewal: Renewal) -> None:
+        """Give the VM its identity, fresh randomness and the right time; twice is as good as once.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused or failed.
+        """
+        ...
+
+    async def exercise(self) -> None:
+        """Have the agent run its warm-up script the way it will run the order; returns when that has ended.
+
+        It leaves nothing behind but warm caches: no output, no process, no file. Afterwards the VM counts as not
+        settled: it may be frozen, and no fork of it may go on under its identity.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused, or the warm-up failed.
+        """
+        ...
+
+    async def run(self, order: Order) -> Launch:
         """Hand over the order; returns when the script has been started.
 
         The agent starts a script only when it has the whole order, and never a second one: after an unknown
@@ -81,4 +119,8 @@ class Guest(Protocol):
         Raises:
             GuestLost: nothing listens there.
         """
+        ...
+
+    async def new_identity(self, vm_id: VmId) -> Identity:
+        """Return a fresh identity for a VM, with an SSH host key of its own."""
         ...

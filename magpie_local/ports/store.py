@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from magpie_local.domain.ids import JobId
+    from magpie_local.domain.ids import JobId, VmId
     from magpie_local.domain.job import Attempt, Event, JobRecord, Outcome
     from magpie_local.domain.spec import JobSpec
     from magpie_local.domain.states import EventKind, ScriptState
@@ -81,13 +81,17 @@ class LeaderStore(Protocol):
         """Return jobs with a stop or delete request that is still to be carried out."""
         ...
 
-    async def claim(self, job_id: JobId, *, boot_id: str) -> Attempt | None:
-        """Move a queued job to `starting` with a new attempt (fresh VM id, nonce); None where it is queued no more."""
+    async def claim(self, job_id: JobId, *, boot_id: str, vm_id: VmId | None = None) -> Attempt | None:
+        """Move a queued job to `starting` with a new attempt (nonce, VM id); None where it is queued no more.
+
+        `vm_id` is that of a VM that waits in the pool; otherwise the attempt gets a fresh one.
+        """
         ...
 
     async def record(
-        self, attempt: Attempt, kind: EventKind, detail: Detail | None = None, *, accelerator: str | None = None
-    ) -> JobRecord | None:
+        self, attempt: Attempt, kind: EventKind, detail: Detail | None = None, *, accelerator: str | None = None,
+        start: str | None = None,
+    ) -> JobRecord | None:  # fmt: skip
         """Apply one event to the job of `attempt` by the tables of domain.states, and write it to the story.
 
         Sets the times that belong to the event. Returns the job after it; None where the job has a newer

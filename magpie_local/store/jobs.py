@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 _NEWEST = 2**63 - 1
 
 #: The fields that a job's row takes from its spec as they are.
-_ASKED = ("name", "description", "vcpus", "memory_mb", "timeout", "image", "log_limit")
+_ASKED = ("name", "description", "vcpus", "memory_mb", "timeout", "image", "log_limit", "isolation")
 #: The fields that a new job does not have yet.
 _NOT_YET: dict[str, Any] = dict.fromkeys((
-    "started_at", "finished_at", "exit_code", "reason", "message", "accelerator", "waiting",
+    "started_at", "finished_at", "exit_code", "reason", "message", "accelerator", "start", "waiting",
     "stop_requested_at", "delete_requested_at",
 ))  # fmt: skip
 

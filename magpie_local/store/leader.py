@@ -17,7 +17,7 @@ from magpie_local.store.rows import job_record
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from magpie_local.domain.ids import JobId
+    from magpie_local.domain.ids import JobId, VmId
     from magpie_local.domain.job import JobRecord, Outcome
     from magpie_local.ports.clock import Clock
     from magpie_local.ports.store import Detail
@@ -53,21 +53,24 @@ class SqliteLeader:
         """Return jobs with a stop or delete request that is still to be carried out."""
         return await self._jobs("requested_jobs")
 
-    async def claim(self, job_id: JobId, *, boot_id: str) -> Attempt | None:
+    async def claim(self, job_id: JobId, *, boot_id: str, vm_id: VmId | None = None) -> Attempt | None:
         """Move a queued job to `starting` with a new attempt; None where it is queued no more."""
-        work = partial(_claim, job_id=job_id, boot_id=boot_id, now=self._clock.now())
+        work = partial(_claim, job_id=job_id, boot_id=boot_id, vm_id=vm_id, now=self._clock.now())
         return await self._write(work, vital=False)
 
     async def record(
-        self, attempt: Attempt, kind: EventKind, detail: Detail | None = None, *, accelerator: str | None = None
-    ) -> JobRecord | None:
+        self, attempt: Attempt, kind: EventKind, detail: Detail | None = None, *, accelerator: str | None = None,
+        start: str | None = None,
+    ) -> JobRecord | None:  # fmt: skip
         """Apply one event to the attempt's job, set the times that belong to it, and write it to the story.
 
         STARTED takes its time from `detail["at"]` where it has one. A requeued job that is asked to stop is cancelled.
         """
         now = self._clock.now()
         return await self._write(
-            partial(_record, attempt=attempt, kind=kind, detail=detail or {}, accelerator=accelerator, now=now)
+            partial(
+                _record, attempt=attempt, kind=kind, detail=detail or {}, accelerator=accelerator, start=start, now=now
+            )
         )
 
     async def finish(self, attempt: Attempt, outcome: Outcome) -> JobRecord | None:
@@ -100,12 +103,12 @@ def _unsettled(session: Session) -> list[tuple[JobRecord, Attempt]]:
     return pairs
 
 
-def _claim(session: Session, *, job_id: JobId, boot_id: str, now: float) -> Attempt | None:
+def _claim(session: Session, *, job_id: JobId, boot_id: str, vm_id: VmId | None, now: float) -> Attempt | None:
     job = steps.find_job(session, job_id)
     if job is None or job.script_state is not ScriptState.QUEUED:
         return None
     attempt = Attempt(
-        job_id=job_id, number=job.attempt + 1, vm_id=new_vm_id(), nonce=secrets.token_hex(16),
+        job_id=job_id, number=job.attempt + 1, vm_id=vm_id or new_vm_id(), nonce=secrets.token_hex(16),
         boot_id=boot_id, claimed_at=now,
     )  # fmt: skip
     steps.step(session, job, EventKind.CLAIMED, now=now, attempt=attempt.number)
@@ -114,7 +117,8 @@ def _claim(session: Session, *, job_id: JobId, boot_id: str, now: float) -> Atte
 
 
 def _record(
-    session: Session, *, attempt: Attempt, kind: EventKind, detail: Detail, accelerator: str | None, now: float
+    session: Session, *, attempt: Attempt, kind: EventKind, detail: Detail, accelerator: str | None, start: str | None,
+    now: float,
 ) -> JobRecord | None:  # fmt: skip
     found = _current(session, attempt)
     if found is None:
@@ -125,6 +129,8 @@ def _record(
     if accelerator is not None:
         attempt = replace(attempt, accelerator=accelerator)
         changes["accelerator"] = accelerator
+    if start is not None:
+        changes["start"] = start
     steps.save_attempt(session, attempt)
     job = steps.step(session, job, kind, now=now, detail=detail, **changes)
     if kind is EventKind.REQUEUED and job.stop_requested_at is not None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _JOB_COLUMNS = (
     "seq", "script_state", "vm_state", "attempt", "started_at", "finished_at", "exit_code", "reason", "message",
-    "accelerator", "waiting", "stop_requested_at", "delete_requested_at",
+    "accelerator", "start", "waiting", "stop_requested_at", "delete_requested_at",
 )  # fmt: skip
 _ATTEMPT_COLUMNS = (
     "vm_id", "vm_started_at", "ready_at", "started_at", "ended_at", "gone_at", "accelerator", "intended",

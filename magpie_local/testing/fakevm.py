@@ -1,14 +1,18 @@
-"""The process of a fake VM: `fakevm FOLDER VM_ID LOCK_FD`, started by FakeHypervisor.
+"""The process of a fake VM: `fakevm FOLDER VM_ID LOCK_FD OWNER_FD`, started by FakeHypervisor.
 
 It binds the control socket, goes into the background, registers, waits out the boot delay, and runs the real guest
 agent as its child. It adopts every orphan below it, and when the agent ends it kills what is left: nothing survives a
 VM that is powered off. Killed from outside it must be stopped first, then its descendants killed, then itself.
+
+A held VM has a warden: a process beside it that kills it when the one behind OWNER_FD (a pidfd; -1 is none) has ended.
+It can't be the VM's own, which stands still while the VM is paused.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import select
 import signal
 import socket
 import sys
@@ -16,7 +20,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from magpie_local.testing.processes import kill_descendants, start_time
+from magpie_local.testing.processes import kill_descendants, kill_tree, start_time
 from magpie_local.testing.registry import Record, Registry
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
@@ -25,8 +29,9 @@ _libc = ctypes.CDLL(None)
 
 def main() -> None:
     """Start the VM in the background; return when it runs."""
-    folder, vm_id, lock = sys.argv[1:]
-    os.set_inheritable(int(lock), False)
+    folder, vm_id, *descriptors = sys.argv[1:]
+    lock, owner = map(int, descriptors)
+    os.set_inheritable(lock, False)
     registry = Registry(Path(folder))
     record = registry.read(vm_id)
     assert record is not None
@@ -37,7 +42,34 @@ def main() -> None:
     if os.fork() == 0:
         _live(registry, record, listener, console, tell)
     os.close(tell)
-    os._exit(0 if os.read(news, 1) else 1)
+    runs = os.read(news, 1)
+    if runs and owner >= 0 and os.fork() == 0:
+        for descriptor in (lock, listener.fileno(), console, news):
+            os.close(descriptor)
+        _watch_owner(registry, vm_id, owner)
+    os._exit(0 if runs else 1)
+
+
+def _watch_owner(registry: Registry, vm_id: str, owner: int) -> None:
+    """Be the warden; never returns."""
+    try:
+        os.setsid()
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(nothing, descriptor)
+        record = registry.read(vm_id)
+        if record is None or record.pid is None:
+            return
+        pid = record.pid
+        vm = os.pidfd_open(pid)
+        ended, _, _ = select.select([owner, vm], [], [])
+        record = registry.read(vm_id)
+        if vm not in ended and record is not None and record.held and record.is_alive():
+            kill_tree(pid)
+    except ProcessLookupError:
+        pass  # the VM has ended already
+    finally:
+        os._exit(0)
 
 
 def _live(registry: Registry, record: Record, listener: socket.socket, console: int, tell: int) -> None:

@@ -9,28 +9,34 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.ids import VmId
-from magpie_local.domain.vm import Accelerator, Condition, Features, VmSight
+from magpie_local.domain.vm import Accelerator, Condition, Features, RamFile, Snapshot, StartTimes, VmSight
 from magpie_local.errors import HostError, HypervisorTimeout, VmExists
 from magpie_local.testing.faults import Faults
-from magpie_local.testing.processes import descendants, is_stopped, kill_descendants, send
+from magpie_local.testing.processes import descendants, is_stopped, kill_tree, send, stop_tree
 from magpie_local.testing.registry import Record, Registry
+from magpie_local.testing.snapshots import check_snapshot, make_memory, save_devices
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from magpie_local.domain.vm import VmSpec
+    from magpie_local.domain.vm import Disk, VmSpec
 
 #: Seconds between two looks for changes.
 _WATCH = 0.05
 #: Seconds within which a killed VM must be gone.
 _DESTROY_BUDGET = 10.0
+#: Disks that can be added to a VM that runs: as many as the real ones have slots for.
+_SLOTS = 2
 
 
 class FakeHypervisor:
-    """The Hypervisor port without a hypervisor. A VM runs the real guest agent, and scripts run on the host.
+    """The Hypervisor and LiveVms ports without a hypervisor.
+
+    A VM runs the real guest agent, and scripts run on the host.
 
     Args:
         folder: the registry; several objects, also of several processes, may use it.
@@ -45,6 +51,8 @@ class FakeHypervisor:
         self.faults = faults or Faults()
         self._callbacks: list[Callable[[VmSight], None]] = []
         self._watcher: asyncio.Task[None] | None = None
+        #: VMs that end with us.
+        self._held: set[VmId] = set()
 
     async def open(self) -> Features:
         """Make the registry's folder and begin to watch."""
@@ -52,39 +60,60 @@ class FakeHypervisor:
         if self._watcher is None:
             self._watcher = asyncio.create_task(self._watch(), name="fake hypervisor")
         reason = "the fake hypervisor runs scripts as processes of this host"
-        return Features(connection="fake", accelerator=Accelerator.TCG, accelerator_reason=reason, version="1")
+        return Features(
+            connection="fake", accelerator=Accelerator.TCG, accelerator_reason=reason, version="1",
+            fingerprint=self.faults.fingerprint,
+        )  # fmt: skip
 
     async def close(self) -> None:
-        """Stop watching; VMs go on."""
+        """Stop watching; VMs go on, but for held ones."""
+        for vm_id in tuple(self._held):
+            await self._end(vm_id)
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.cancel()
             await asyncio.wait([watcher])
 
-    async def start(self, spec: VmSpec) -> None:
+    async def start(self, spec: VmSpec) -> StartTimes:
         """Start a VM; returns when its process runs and its control socket listens.
+
+        A fork is a VM with a new agent: all that it has of its template is that it needs no time to boot.
 
         Raises:
             VmExists: this id was started before and has not gone.
+            SnapshotUnusable: the snapshot's files are not whole.
             HostError: the process could not be started.
         """
-        if self.faults.start_error is not None:
-            raise self.faults.start_error
-        await asyncio.sleep(self.faults.start_delay)
+        began = monotonic()
+        snapshot = spec.memory if isinstance(spec.memory, Snapshot) else None
+        await self._fail_to_start(is_fork=snapshot is not None)
+        if snapshot is not None:
+            check_snapshot(snapshot, spec.memory_mb)
         lock = self._registry.lock(spec.id)
         if lock is None:
             raise VmExists(f"The VM {spec.id} was started before.")
         record = self._record(spec)
         try:
+            if isinstance(spec.memory, RamFile):
+                make_memory(spec.memory.path, spec.id, spec.memory_mb)
             self._registry.write(record)
             await self._launch(record, lock)
         finally:
             os.close(lock)
+        if spec.held:
+            self._held.add(spec.id)
         await self._maybe_hang("start")
+        if snapshot is not None:
+            await self._maybe_hang("fork")
+        return StartTimes(create=monotonic() - began)
 
     async def destroy(self, vm_id: VmId) -> None:
         """Kill a VM with everything in it; returns when it has gone."""
         await self._maybe_hang("destroy")
+        await self._end(vm_id)
+
+    async def _end(self, vm_id: VmId) -> None:
+        self._held.discard(vm_id)
         record = self._registry.read(vm_id)
         if record is None or record.state_id != self._state_id:
             return
@@ -116,42 +145,103 @@ class FakeHypervisor:
         """Let a VM die as QEMU does when it is killed: the guest is gone, its files stay as they are."""
         record = self._registry.read(vm_id)
         if record is not None and record.is_alive() and record.pid is not None:
-            await asyncio.to_thread(_kill, record.pid)
+            await asyncio.to_thread(kill_tree, record.pid)
 
-    def pause(self, vm_id: VmId, shown: Condition = Condition.PAUSED) -> None:
-        """Stop a VM where it stands; `shown` says what sight() makes of it (paused, disk error, crashed)."""
-        record = self._alive(vm_id)
+    async def pause(self, vm_id: VmId, shown: Condition = Condition.PAUSED) -> None:
+        """Stop a VM where it stands; its clock goes on. `shown` says what sight() makes of it.
+
+        Raises:
+            HostError: there is no such VM.
+        """
+        await self._maybe_hang("pause")
+        record, pid = self._alive(vm_id)
         self._registry.write(replace(record, shown=shown.value))
-        assert record.pid is not None
-        send([record.pid], signal.SIGSTOP)
-        send(descendants(record.pid), signal.SIGSTOP)
+        await asyncio.to_thread(stop_tree, pid)
 
-    def resume(self, vm_id: VmId) -> None:
-        """Let a paused VM go on."""
-        record = self._alive(vm_id)
-        assert record.pid is not None
-        send([*descendants(record.pid), record.pid], signal.SIGCONT)
+    async def resume(self, vm_id: VmId) -> None:
+        """Let a paused VM go on, and outlive this object.
 
-    def _alive(self, vm_id: VmId) -> Record:
+        Raises:
+            HostError: there is no such VM, or it is frozen.
+        """
+        await self._maybe_hang("resume")
+        record, pid = self._alive(vm_id)
+        if record.frozen:
+            raise HostError(f"The fake VM {vm_id} is frozen.", hint="")
+        self._held.discard(vm_id)
+        self._registry.write(replace(record, held=False))
+        send([*descendants(pid), pid], signal.SIGCONT)
+
+    async def freeze(self, vm_id: VmId, devices: Path) -> None:
+        """Stop a VM for good, and make the file that stands for its device state.
+
+        Raises:
+            HostError: there is no such VM, or its memory is not in a file.
+        """
+        if self.faults.freeze_error is not None:
+            raise self.faults.freeze_error
+        await self._maybe_hang("freeze")
+        record, pid = self._alive(vm_id)
+        if record.ram is None:
+            raise HostError(f"The fake VM {vm_id} has its memory in no file.", hint="")
+        self._registry.write(replace(record, frozen=True))
+        await asyncio.to_thread(stop_tree, pid)
+        save_devices(devices, Path(record.ram))
+
+    async def plug(self, vm_id: VmId, disk: Disk) -> None:
+        """Note that a VM was given one more disk; its guest sees nothing of it.
+
+        Raises:
+            HostError: there is no such VM, no slot left, or no such disk.
+        """
+        await self._maybe_hang("plug")
+        record, _ = self._alive(vm_id)
+        if len(record.plugged) == _SLOTS:
+            raise HostError(f"The fake VM {vm_id} has no slot left for another disk.", hint="")
+        if not disk.path.is_file():
+            raise HostError(f"There is no disk {disk.path}.", hint="")
+        self._registry.write(replace(record, plugged=(*record.plugged, str(disk.path))))
+
+    def plugged(self, vm_id: VmId) -> list[Path]:
+        """Return the disks that a VM was given while it ran, in order."""
+        return [Path(path) for path in self._alive(vm_id)[0].plugged]
+
+    def _alive(self, vm_id: VmId) -> tuple[Record, int]:
+        """Return the record and the process of a VM of ours."""
         record = self._registry.read(vm_id)
-        if record is None or not record.is_alive():
-            raise HostError(f"The fake VM {vm_id} is not there.", hint="")
-        return record
+        if record is None or record.pid is None or record.state_id != self._state_id or not record.is_alive():
+            raise HostError(f"There is no fake VM {vm_id}.", hint="")
+        return record, record.pid
+
+    async def _fail_to_start(self, *, is_fork: bool) -> None:
+        if self.faults.start_error is not None:
+            raise self.faults.start_error
+        if is_fork and self.faults.fork_error is not None:
+            raise self.faults.fork_error
+        await asyncio.sleep(self.faults.start_delay + (self.faults.fork_delay if is_fork else 0.0))
 
     def _record(self, spec: VmSpec) -> Record:
+        is_fork = isinstance(spec.memory, Snapshot)
         return Record(
             id=spec.id, state_id=spec.state_id, attempt_id=spec.attempt_id, control=str(spec.control),
-            log=str(spec.log), console=str(spec.console), boot_delay=self.faults.boot_delay,
-            never_ready=self.faults.never_ready,
+            log=str(spec.log), console=str(spec.console), boot_delay=0.0 if is_fork else self.faults.boot_delay,
+            never_ready=self.faults.fork_silent if is_fork else self.faults.never_ready, held=spec.held,
+            ram=str(spec.memory.path) if isinstance(spec.memory, RamFile) else None,
         )  # fmt: skip
 
     async def _launch(self, record: Record, lock: int) -> None:
         bare = Path(__file__).with_name("bare.py")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", bare, "magpie_local.testing.fakevm", self._folder, record.id, str(lock),
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            pass_fds=[lock], start_new_session=True,
-        )  # fmt: skip
+        owner = os.pidfd_open(os.getpid()) if record.held else -1
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", bare, "magpie_local.testing.fakevm", self._folder, record.id, str(lock),
+                str(owner), stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE, pass_fds=[lock] if owner < 0 else [lock, owner],
+                start_new_session=True,
+            )  # fmt: skip
+        finally:
+            if owner >= 0:
+                os.close(owner)
         _, complaint = await process.communicate()
         if process.returncode != 0:
             self._registry.remove(record)
@@ -190,10 +280,3 @@ class FakeHypervisor:
                 for change in changes:
                     callback(change)
             await asyncio.sleep(_WATCH)
-
-
-def _kill(root: int) -> None:
-    """Kill a VM's process and all below it; the stopped root adopts orphans, but starts and ends nothing."""
-    send([root], signal.SIGSTOP)
-    kill_descendants(root)
-    send([root], signal.SIGKILL)

@@ -44,6 +44,21 @@ def send(pids: list[int], number: signal.Signals) -> None:
             continue
 
 
+def stop_tree(root: int) -> None:
+    """Stop a process and all its descendants; returns when none of them runs."""
+    send([root], signal.SIGSTOP)
+    while running := [pid for pid in (root, *descendants(root)) if start_time(pid) and not is_stopped(pid)]:
+        send(running, signal.SIGSTOP)
+        time.sleep(0.002)
+
+
+def kill_tree(root: int) -> None:
+    """Kill a VM's process and all below it; the stopped root adopts orphans, but starts and ends nothing."""
+    send([root], signal.SIGSTOP)
+    kill_descendants(root)
+    send([root], signal.SIGKILL)
+
+
 def kill_descendants(root: int) -> None:
     """Kill all descendants of a process that adopts its orphans, until there are none.
 

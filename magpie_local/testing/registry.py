@@ -38,6 +38,13 @@ class Record:
     started: int | None = None
     #: What is shown of it while it is stopped.
     shown: str = "paused"
+    #: It ends with the process that started it.
+    held: bool = False
+    #: The file that stands for its memory, and whether others start from there, so that it must not go on.
+    ram: str | None = None
+    frozen: bool = False
+    #: Disks added while it ran.
+    plugged: tuple[str, ...] = ()
 
     @property
     def home(self) -> Path:
@@ -89,7 +96,8 @@ class Registry:
     def read(self, vm_id: str) -> Record | None:
         """Return a VM's record."""
         try:
-            return Record(**json.loads((self._folder / f"{vm_id}.json").read_bytes()))
+            known = json.loads((self._folder / f"{vm_id}.json").read_bytes())
+            return Record(**known | {"plugged": tuple(known["plugged"])})
         except FileNotFoundError:
             return None
 

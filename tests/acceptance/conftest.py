@@ -33,7 +33,8 @@ class Place:
     def env(self) -> dict[str, str]:
         """Return the environment of a user's process here; no test leaves another one's settings in it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAGPIE_")}
-        return {**inherited, "MAGPIE_HOME": str(self.home), "MAGPIE_HYPERVISOR": "fake", "MAGPIE_CPUS": "32"}
+        own = {"MAGPIE_HOME": str(self.home), "MAGPIE_HYPERVISOR": "fake", "MAGPIE_CPUS": "32"}
+        return {**inherited, "MAGPIE_TEMPLATES": "0", "MAGPIE_POOL": "0", **own}
 
     def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
         """Start Python with `command` as a user's program, in a session of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -79,3 +80,24 @@ def test_the_demonstration_runs_and_tells_where_its_time_went(environment: dict[
     assert facts["status"].strip() == "completed"
     assert facts["accelerator"].strip() in ("kvm", "tcg")
     assert facts["script runs"].endswith(" s")
+
+
+@pytest.mark.timeout(600)
+def test_forks_are_clean_and_templates_come_and_go(environment: dict[str, str]) -> None:
+    warm = {**environment, "MAGPIE_TEMPLATES": "4GiB"}
+
+    made = command(warm, "magpie_local.cli", "images", "warm", "base", "--json")
+    assert made.returncode == 0, made.stderr
+    template = json.loads(made.stdout)
+    proof = command(warm, "magpie_local.cli", "doctor", "--verify-forks", "3", "--json")
+    assert proof.returncode == 0, proof.stdout + proof.stderr
+    (listed,) = json.loads(command(warm, "magpie_local.cli", "templates", "list", "--json").stdout)
+    private = command(warm, "magpie_local.cli", "run", "--isolation", "private", "--", "uname", "-s")
+    removed = command(warm, "magpie_local.cli", "templates", "rm", template["key"])
+
+    told = json.loads(proof.stdout)["forks"]
+    assert (told["ok"], told["n"], told["template"]) == (True, 3, template["key"])
+    assert listed["key"] == template["key"]
+    assert private.stdout == "Linux\n"
+    assert "booted" in private.stderr.splitlines()[-1]
+    assert removed.stdout == f"{template['key']}\n"

@@ -9,6 +9,7 @@ import os
 import select
 import signal
 import tempfile
+import time
 import uuid
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ import pytest
 
 from magpie_local.domain.exitrecord import parse_exit
 from magpie_local.domain.frames import EXIT, STDERR, STDOUT, LogReader
+from magpie_local.domain.identity import ENTROPY_SIZE, Renewal, mac_of
 from magpie_local.domain.ids import new_vm_id
-from magpie_local.domain.vm import Condition, Disk, VmSpec
+from magpie_local.domain.vm import Condition, Disk, RamFile, Snapshot, VmSpec
 from magpie_local.guest.channel import AgentGuest
 from magpie_local.hypervisor.adapter import LibvirtHypervisor
 from magpie_local.hypervisor.disks import QemuDisks
@@ -38,6 +40,13 @@ if TYPE_CHECKING:
     from magpie_local.ports.images import Images
 
 
+WHO = {
+    "hostname": "hostname", "machine_id": "cat /etc/machine-id", "boot_id": "cat /proc/sys/kernel/random/boot_id",
+    "mac": "cat /sys/class/net/eth0/address", "host_key": "cat /etc/ssh/ssh_host_ed25519_key",
+    "host_key_public": "cat /etc/ssh/ssh_host_ed25519_key.pub", "now": "date +%s",
+}  # fmt: skip
+
+
 @dataclass(kw_only=True)
 class World:
     """One hypervisor with what a VM on it needs."""
@@ -50,8 +59,14 @@ class World:
     state_id: str = "state-1"
     #: Seconds within which a VM's agent must answer, and one must be gone.
     patience: float = 10.0
+    #: Commands that show the fields of a VM's identity and, as `now`, its clock.
+    who: Mapping[str, str] = field(default_factory=lambda: WHO)
     #: The guest has one CPU of its own, so the order of its writes is the order in the log.
     one_cpu: bool = True
+    #: Its guests see disks.
+    has_disks: bool = True
+    #: Python that makes a hypervisor as `connect` does, in another process.
+    code: str = ""
     started: list[VmSpec] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -63,16 +78,20 @@ class World:
                     return
                 await asyncio.sleep(0.01)
 
-    async def spec(self, *, state_id: str | None = None) -> VmSpec:
-        """Return a VM that may be started, with its disk."""
+    async def spec(
+        self, *, state_id: str | None = None, base: Disk | None = None, memory: RamFile | Snapshot | None = None,
+        held: bool = False,
+    ) -> VmSpec:  # fmt: skip
+        """Return a VM that may be started, with its disk on `base` (the image's unless told)."""
         folder = self.folder / str(next(self._numbers))
         folder.mkdir(mode=0o700)
         scratch = Disk(path=folder / "scratch", format="qcow2")
-        await self.disks.overlay(scratch.path, Disk(path=self.image.scratch, format="qcow2", readonly=True))
+        await self.disks.overlay(scratch.path, base or Disk(path=self.image.scratch, format="qcow2", readonly=True))
+        vm_id = new_vm_id()
         spec = VmSpec(
-            id=new_vm_id(), state_id=state_id or self.state_id, attempt_id=str(uuid.uuid4()), vcpus=1, memory_mb=384,
+            id=vm_id, state_id=state_id or self.state_id, attempt_id=str(uuid.uuid4()), vcpus=1, memory_mb=384,
             image=self.image, disks=(scratch,), control=folder / "control", log=folder / "log",
-            console=folder / "console.log",
+            console=folder / "console.log", mac=mac_of(vm_id), memory=memory, held=held,
         )  # fmt: skip
         self.started.append(spec)
         return spec
@@ -97,7 +116,10 @@ async def make_fake(bench: Bench) -> World:
         connect=lambda state_id: FakeHypervisor(bench.folder / "registry", state_id),
         disks=FakeDisks(),
         image=await bench.images.resolve("base"),
+        who={name: f"cat .magpie/{name}" for name in WHO} | {"now": "cut -d. -f1 .magpie/now"},
         one_cpu=False,
+        has_disks=False,
+        code=f"FakeHypervisor(Path({str(bench.folder / 'registry')!r}), 'state-1')",
     )
 
 
@@ -117,7 +139,12 @@ async def _libvirt_world(bench: Bench, uri: str) -> World:
         return LibvirtHypervisor(bench.folder / "l", state_id, images=bench.images, cache=bench.cache, uri=uri)
 
     image = await bench.images.resolve("base")
-    return World(folder=bench.folder, connect=connect, disks=QemuDisks(), image=image, patience=60.0)
+    images = f"ImageCatalogue(Path({str(image.root.parents[2])!r}))"
+    code = (
+        f"LibvirtHypervisor(Path({str(bench.folder / 'l')!r}), 'state-1', images={images}, "
+        f"cache=Path({str(bench.cache)!r}), uri={uri!r})"
+    )
+    return World(folder=bench.folder, connect=connect, disks=QemuDisks(), image=image, patience=60.0, code=code)
 
 
 _VM = [pytest.mark.vm, pytest.mark.timeout(300)]
@@ -236,13 +263,17 @@ class Runner:
 
     def order(
         self, spec: VmSpec, script: bytes, *, env: Mapping[str, str] | None = None, timeout: float | None = None,
-        log_limit: int = 16 * 1024 * 1024,
+        log_limit: int = 16 * 1024 * 1024, now: float | None = None,
     ) -> Order:  # fmt: skip
         """Return an order for the VM's attempt."""
         return Order(
             attempt_id=spec.attempt_id, nonce="a-nonce", script=script, env=env or {}, timeout=timeout,
-            log_limit=log_limit,
+            log_limit=log_limit, renewal=self.renewal(now),
         )  # fmt: skip
+
+    def renewal(self, now: float | None = None) -> Renewal:
+        """Return fresh randomness and the time, or another time."""
+        return Renewal(now=time.time() if now is None else now, entropy=os.urandom(ENTROPY_SIZE))
 
     def log(self, spec: VmSpec) -> Log:
         """Return what is in the VM's log now."""

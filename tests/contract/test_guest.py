@@ -15,7 +15,7 @@ from magpie_local.guest.channel import AgentGuest
 async def test_the_agent_answers_hello_as_idle(runner):
     async with runner.session() as (_, session):
         state = await session.hello()
-    assert (state.state, state.attempt_id) == ("idle", None)
+    assert (state.state, state.attempt_id, state.settled) == ("idle", None, False)
 
 
 async def test_the_log_begins_with_the_start_and_ends_with_the_exit(runner):
@@ -174,3 +174,58 @@ async def test_the_end_of_a_vm_is_noticed_by_all_who_wait(runner):
 async def test_nobody_listens_where_no_vm_is(world):
     with pytest.raises(GuestLost, match="No VM listens"):
         await AgentGuest().connect(world.folder / "nothing")
+
+
+async def test_a_settled_guest_is_who_it_was_told_in_the_time_it_was_told(runner):
+    who = runner.world.who
+    script = "".join(f"echo {name}; {command}; echo; echo END\n" for name, command in who.items())
+    next_year = time.time() + 366 * 86400
+    async with runner.session() as (spec, session):
+        for _ in range(2):  # the last one holds
+            identity = await AgentGuest().new_identity(spec.id)
+            await session.settle(identity, runner.renewal())
+        assert (await session.hello()).settled
+        await session.run(runner.order(spec, script.encode(), now=next_year))
+        await session.exited()
+        log = await runner.log_with_exit(spec)
+    found = dict(part.strip().split("\n", 1) for part in log.output(STDOUT).decode().split("END\n") if part)
+    assert 0 <= float(found.pop("now")) - int(next_year) < 60
+    assert found == {name: getattr(identity, name).strip() for name in found}
+    assert log.output(STDERR) == b""
+
+
+async def test_an_exercised_guest_goes_on_as_if_nothing_had_been(runner):
+    script = b"cd $HOME && find . -newer $0 ! -path './.magpie*'; jobs -p; echo done"
+    async with runner.session() as (spec, session):
+        await session.settle(await AgentGuest().new_identity(spec.id), runner.renewal())
+        await session.exercise()
+        assert runner.log(spec).frames == []
+        state = await session.hello()
+        assert (state.state, state.settled) == ("idle", False)
+        launch = await session.run(runner.order(spec, script))
+        await session.exited()
+        log = await runner.log_with_exit(spec)
+    assert (log.kinds[0], log.output()) == (STARTED, b"done\n")
+    assert launch.spawn > 0
+
+
+async def test_a_guest_that_has_its_order_is_neither_settled_nor_exercised(runner):
+    async with runner.session() as (spec, session):
+        await session.run(runner.order(spec, b"sleep 0.3; echo mine"))
+        with pytest.raises(HostError, match="taken an order before"):
+            await session.settle(await AgentGuest().new_identity(spec.id), runner.renewal())
+        with pytest.raises(HostError, match="taken an order before"):
+            await session.exercise()
+        await session.exited()
+        log = await runner.log_with_exit(spec)
+    assert log.output() == b"mine\n"
+
+
+async def test_a_client_that_speaks_as_it_comes_is_answered_at_once(runner):
+    async with runner.session() as (spec, session):
+        await session.close()
+        for _ in range(20):
+            again = await AgentGuest().connect(spec.control)
+            async with asyncio.timeout(4):  # less than it takes a client to say it again
+                assert (await again.hello()).state == "idle"
+            await again.close()

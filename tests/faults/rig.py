@@ -74,6 +74,10 @@ class Rig:
             db.row_factory = sqlite3.Row
             return {row["id"]: row for row in db.execute("SELECT * FROM jobs")}
 
+    def starts(self) -> list[str]:
+        """Return how the VM of each job came to be, in order."""
+        return [row["start"] for row in sorted(self.jobs().values(), key=lambda row: row["seq"])]
+
     def check(self) -> None:
         """Assert the invariants on a state directory that has come to rest."""
         jobs = self.jobs()
@@ -105,7 +109,8 @@ class Rig:
         run = self.home / "run" if (self.home / "run").is_dir() else self._far_run()
         sockets = [str(path) for path in (run / "c").glob("*")]
         disks = [str(path) for path in (self.home / "jobs").glob("*/*/scratch.qcow2")]
-        return sockets + disks + self._processes()
+        warm = [str(path) for path in (self.home / "warm").glob("*")]
+        return sockets + disks + warm + self._processes()
 
     def _far_run(self) -> Path:
         from magpie_local import config

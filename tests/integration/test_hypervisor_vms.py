@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from magpie_local.domain.identity import ENTROPY_SIZE, Renewal, mac_of
 from magpie_local.domain.ids import new_vm_id
 from magpie_local.domain.vm import Condition, Disk, VmSight, VmSpec
 from magpie_local.errors import HypervisorUnavailable
@@ -73,9 +74,11 @@ class Bench:
         folder.mkdir(mode=0o700)
         disk = Disk(path=folder / "scratch", format="qcow2")
         await QemuDisks().overlay(disk.path, Disk(path=image.scratch, format="qcow2", readonly=True))
+        vm_id = new_vm_id()
         spec = VmSpec(
-            id=new_vm_id(), state_id="state", attempt_id=str(uuid.uuid4()), vcpus=1, memory_mb=384, image=image,
+            id=vm_id, state_id="state", attempt_id=str(uuid.uuid4()), vcpus=1, memory_mb=384, image=image,
             disks=(disk,), control=folder / "control", log=folder / "log", console=folder / "console",
+            mac=mac_of(vm_id),
         )  # fmt: skip
         self.specs.append(spec)
         return spec
@@ -131,9 +134,12 @@ def signal_qemu() -> Iterator[Callable[[VmSpec, int], None]]:
 async def _run(spec: VmSpec, script: bytes) -> None:
     session = await AgentGuest().connect(spec.control)
     await session.hello()
-    await session.run(
-        Order(attempt_id=spec.attempt_id, nonce="a-nonce", script=script, env={}, timeout=None, log_limit=1 << 20)
-    )
+    renewal = Renewal(now=time.time(), entropy=os.urandom(ENTROPY_SIZE))
+    order = Order(
+        attempt_id=spec.attempt_id, nonce="a-nonce", script=script, env={}, timeout=None, log_limit=1 << 20,
+        renewal=renewal,
+    )  # fmt: skip
+    await session.run(order)
     await session.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import pytest
 
 from magpie_local.domain.exitrecord import ExitRecord, parse_exit
 from magpie_local.domain.frames import EXIT, STDERR, STDOUT, LogReader
+from magpie_local.domain.identity import ENTROPY_SIZE, Renewal
+from magpie_local.domain.ids import new_vm_id
 from magpie_local.guest.channel import AgentGuest
 from magpie_local.images.builder import build
 from magpie_local.images.catalogue import ImageCatalogue
@@ -23,12 +26,17 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from magpie_local.domain.identity import Identity
     from magpie_local.domain.vm import BootImage
 
 pytestmark = pytest.mark.vm
 
 MACHINES = {"x86_64": "q35", "aarch64": "virt"}
 BOOT_PATIENCE = 60.0
+
+
+def _renewal() -> Renewal:
+    return Renewal(now=time.time(), entropy=os.urandom(ENTROPY_SIZE))
 
 
 @pytest.fixture
@@ -43,12 +51,17 @@ class Guest:
     folder: Path
     process: asyncio.subprocess.Process
 
-    async def run(self, script: str) -> tuple[ExitRecord, str, str]:
+    async def run(self, script: str, identity: Identity | None = None) -> tuple[ExitRecord, str, str]:
         """Run a script; return how it ended, its stdout and its stderr."""
         session = await AgentGuest().connect(self.folder / "control")
         try:
             await session.hello()
-            order = Order(attempt_id="a", nonce="n", script=script.encode(), env={}, timeout=None, log_limit=1 << 20)
+            if identity is not None:
+                await session.settle(identity, _renewal())
+            order = Order(
+                attempt_id="a", nonce="n", script=script.encode(), env={}, timeout=None, log_limit=1 << 20,
+                renewal=_renewal(),
+            )  # fmt: skip
             await session.run(order)
             await session.exited()
         finally:
@@ -70,7 +83,7 @@ class Guest:
 
 @contextlib.asynccontextmanager
 async def boot(
-    image: BootImage, folder: Path, *, disks: int = 2, append: str = "", memory_mb: int = 384
+    image: BootImage, folder: Path, *, disks: int = 2, append: str = "", memory_mb: int = 384, card: str = ""
 ) -> AsyncIterator[Guest]:
     """Boot `image` with the first `disks` of its two disks."""
     scratch = folder / "scratch.qcow2"
@@ -88,6 +101,8 @@ async def boot(
     for number, (path, options) in enumerate(drives):
         argv += ["-drive", f"file={path},if=none,id=disk{number},format={options}"]
         argv += ["-device", f"virtio-blk-pci,drive=disk{number}"]
+    if card:
+        argv += ["-device", f"virtio-net-pci,mac={card}"]
     process = await asyncio.create_subprocess_exec(*argv)
     try:
         async with asyncio.timeout(10):
@@ -131,6 +146,29 @@ async def test_the_guest_is_a_proper_linux(image: BootImage, tmp_path: Path) -> 
 
     async with boot(image, tmp_path) as guest:
         _, out, err = await guest.run(script)
+
+    assert dict(zip(facts, (line.strip() for line in out.splitlines()), strict=True)) == facts
+    assert err == ""
+
+
+async def test_the_guest_is_who_it_is_told_to_be(image: BootImage, tmp_path: Path) -> None:
+    identity = await AgentGuest().new_identity(new_vm_id())
+    facts = {
+        "echo $HOSTNAME": identity.hostname,
+        "cat /etc/hostname": identity.hostname,
+        "getent -s files hosts $HOSTNAME | tr -s ' '": f"127.0.0.1 localhost {identity.hostname}",
+        "cat /proc/sys/kernel/random/boot_id": identity.boot_id,
+        "sysctl -n kernel.random.boot_id": identity.boot_id,
+        "stat -c '%a' /etc/ssh/ssh_host_ed25519_key": "600",
+        "mkdir -p /run/sshd; /usr/sbin/sshd -T | grep -c ^hostkeyagent": "1",
+        "ssh-keygen -y -f /etc/ssh/ssh_host_ed25519_key": identity.host_key_public,
+        "cat /sys/class/net/eth0/address": identity.mac,
+        "cat /sys/class/net/eth0/operstate": "down",
+    }
+    script = "".join(f"{{ {command}; }} | tr '\\n' ' '; echo\n" for command in facts)
+
+    async with boot(image, tmp_path, card="52:54:00:00:00:01") as guest:
+        _, out, err = await guest.run(script, identity)
 
     assert dict(zip(facts, (line.strip() for line in out.splitlines()), strict=True)) == facts
     assert err == ""

@@ -8,6 +8,10 @@ free of imports.
     loop      epoll and timers
     control   the control port: messages in and out, clients that come and go
     orders    what was told: one handler per op
+    runorder  an order, while its script comes in
+    identity  what tells this VM from all others
+    renewal   fresh randomness and the right time
+    warmup    a harmless script, so that the real one starts faster
     script    the one script: start, limits, end
     output    its stdout and stderr, in order
     log       the log port: frames and their cap

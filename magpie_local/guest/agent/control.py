@@ -1,6 +1,6 @@
 """The control port: messages and blobs in, messages out, clients that come and go.
 
-Nothing here ever waits for the host. An answer that can't be written is dropped: whoever connects later asks again
+Nothing here ever waits for the host. An answer that can't be written is soon dropped: whoever connects later asks again
 with hello. Bytes of a client that went away, or fell silent in the middle of something, are forgotten (`lost`).
 """
 
@@ -10,20 +10,22 @@ import os
 import time
 
 from magpie_local.domain import frames
-from magpie_local.guest.agent.loop import EDGE, IN
+from magpie_local.guest.agent.loop import EDGE, IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from magpie_local.guest.agent.loop import Loop
+    from magpie_local.guest.agent.loop import Loop, Timer
 
 #: Seconds after which a silent client's half-sent bytes are forgotten. Needed where a guest missed that one host
 #: process left and the next one came: nothing in the stream tells.
 SILENCE = 10.0
 #: Seconds between looks at a port that has no event to offer.
 RECHECK = 1.0
+#: Seconds for which an answer that nobody takes is kept.
+KEEP = 0.25
 
 
 class Control:
@@ -85,22 +87,45 @@ class VirtioControl(Control):
 
     While no client is connected it reports a hang-up for ever (hence edge-triggered, and the recheck should an edge
     be missed), reads as ended, and would block writers (hence O_NONBLOCK).
+
+    The first words of a client overtake the news that it is there: a worker of the kernel brings those, and the agent
+    is a real-time process. So an answer that nobody takes is kept for a moment, until the port can be written to.
     """
 
     def __init__(self, loop: Loop, fd: int) -> None:
         super().__init__(loop)
         self._fd = fd
+        self._unsent = b""
+        self._dropping: Timer | None = None
         loop.watch(fd, self._look, IN | EDGE)
 
     def send(self, message: dict[str, object]) -> None:
-        """Send a message if somebody is there who takes it now."""
-        try:
-            os.write(self._fd, frames.message_frame(message))
-        except OSError:
-            return  # nobody is there
+        """Send a message if somebody is there who takes it now, or very soon."""
+        self._unsent += frames.message_frame(message)
+        self._flush()
+        if self._unsent and self._dropping is None:
+            self._dropping = self._loop.after(KEEP, self._relax)
+            self._loop.change(self._fd, IN | OUT | EDGE)
 
     def _look(self) -> None:
+        if self._unsent:
+            self._flush()
         self._read(self._fd)
+
+    def _flush(self) -> None:
+        try:
+            self._unsent = self._unsent[os.write(self._fd, self._unsent) :]
+        except OSError:
+            return  # nobody is there
+        if not self._unsent and self._dropping is not None:
+            self._relax()
+
+    def _relax(self) -> None:
+        """Wait for nobody any more; what is unsent is dropped."""
+        self._unsent = b""
+        self._loop.cancel(self._dropping)
+        self._dropping = None
+        self._loop.change(self._fd, IN | EDGE)
 
 
 class SocketControl(Control):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 import time
 
-IN, EDGE = select.EPOLLIN, select.EPOLLET
+IN, OUT, EDGE = select.EPOLLIN, select.EPOLLOUT, select.EPOLLET
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,6 +40,10 @@ class Loop:
         """Forget `fd`; call it before the descriptor is closed."""
         del self._handlers[fd]
         self._epoll.unregister(fd)
+
+    def change(self, fd: int, events: int) -> None:
+        """Watch `fd` for other events from now on; what holds already counts as new."""
+        self._epoll.modify(fd, events)
 
     def mute(self, fd: int) -> None:
         """Do not call the handler of `fd` when it can be read, only when it hung up."""

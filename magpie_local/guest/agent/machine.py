@@ -7,9 +7,12 @@ import sys
 import time
 
 from magpie_local.guest.agent.control import SocketControl, VirtioControl
+from magpie_local.guest.agent.identity import assume, put
+from magpie_local.guest.agent.renewal import renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import NoReturn
 
     from magpie_local.guest.agent.control import Control
@@ -53,6 +56,17 @@ class Machine:
     def prepare(self) -> None:
         """Take the privileges that the agent needs."""
 
+    def locate(self) -> None:
+        """Bring `home` and `script` up to date, where the place may have been moved."""
+
+    def settle(self, identity: Mapping[str, str]) -> None:
+        """Take an identity; twice is as good as once."""
+        raise NotImplementedError
+
+    def renew(self, now: float, entropy: bytes) -> None:
+        """Take fresh randomness and the time."""
+        raise NotImplementedError
+
     def end(self, code: int) -> NoReturn:
         """End this place and everything in it; `code` tells whether the agent failed."""
         raise NotImplementedError
@@ -84,6 +98,14 @@ class GuestMachine(Machine):
         """Open the log port, which may block."""
         return os.open(self._log, os.O_WRONLY)
 
+    def settle(self, identity: Mapping[str, str]) -> None:
+        """Take an identity; twice is as good as once."""
+        assume(identity)
+
+    def renew(self, now: float, entropy: bytes) -> None:
+        """Take fresh randomness and the time."""
+        renew(now, entropy)
+
     def end(self, code: int) -> NoReturn:
         """Power off, at once and from whatever state the guest is in; never a machine that is no guest of ours."""
         if not self._log:
@@ -95,19 +117,34 @@ class GuestMachine(Machine):
 
 
 class HostProcess(Machine):
-    """A process of the host: a listening socket and a file are its ports. Who started it cleans up after it."""
+    """A process of the host: a listening socket and a file are its ports. Who started it cleans up after it.
+
+    The host's own identity, randomness and clock are none of its business: what it was told lies in `.magpie` of its
+    home, a file for each field.
+    """
 
     def __init__(self, control: str, log: str, home: str, patience: float = 0.0) -> None:
         super().__init__(home, log + ".script", patience)
         self._control = control
         self._log = log
 
+    def prepare(self) -> None:
+        """Stand in the home folder: whoever moves that moves us."""
+        os.chdir(self.home)
+
+    def locate(self) -> None:
+        """Follow the home folder: a waiting VM's goes to its job."""
+        self.home = self.env["HOME"] = os.getcwd()
+        self.script = os.path.join(os.path.dirname(self.home), os.path.basename(self.script))
+
     def control(self, loop: Loop) -> Control:
         """Listen at the path, or take over the listening socket of `fd:N`."""
         import socket  # a guest does without it
 
         if self._control.startswith("fd:"):
-            return SocketControl(loop, socket.socket(fileno=int(self._control[3:])))
+            listener = socket.socket(fileno=int(self._control[3:]))
+            listener.set_inheritable(False)
+            return SocketControl(loop, listener)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         listener.bind(self._control)
@@ -118,6 +155,20 @@ class HostProcess(Machine):
     def log(self) -> int:
         """Open the file at its end."""
         return os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def settle(self, identity: Mapping[str, str]) -> None:
+        """Note an identity."""
+        self._note(identity)
+
+    def renew(self, now: float, entropy: bytes) -> None:
+        """Note the time and the randomness."""
+        self._note({"now": repr(now), "entropy": entropy.hex()})
+
+    def _note(self, facts: Mapping[str, str]) -> None:
+        self.locate()
+        os.makedirs(f"{self.home}/.magpie", 0o700, exist_ok=True)
+        for name, value in facts.items():
+            put(f"{self.home}/.magpie/{name}", value, 0o600)
 
     def end(self, code: int) -> NoReturn:
         """Exit."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from binascii import crc32
+import time
 
+from magpie_local.guest.agent.identity import FIELDS
+from magpie_local.guest.agent.runorder import RunOrder
 from magpie_local.guest.agent.script import Script
+from magpie_local.guest.agent.warmup import Warmup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from magpie_local.guest.agent.control import Control
     from magpie_local.guest.agent.log import Log
-    from magpie_local.guest.agent.loop import Loop
+    from magpie_local.guest.agent.loop import Loop, Timer
     from magpie_local.guest.agent.machine import Machine
 
     Message = dict[str, Any]
@@ -23,45 +25,6 @@ if TYPE_CHECKING:
 LAST_WORD = 5.0
 #: Seconds that the guest waits for its order: a machine whose host has forgotten it must not stay for ever.
 ORDER_PATIENCE = 900.0
-
-
-class RunOrder:
-    """An order to run a script, while its bytes come in. They go to a file: a guest may be small.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: the message is no such order.
-    """
-
-    def __init__(self, message: Message, path: str) -> None:
-        self.attempt = str(message["attempt"])
-        self.nonce = str(message["nonce"])
-        self.timeout = None if message["timeout"] is None else float(message["timeout"])
-        self.env = {str(key): str(value) for key, value in message["env"].items()}
-        self.log_limit = int(message["log_limit"])
-        self.path = path
-        #: Bytes of the script that are still to come.
-        self.missing = int(message["script_size"])
-        self._expected_crc = int(message["script_crc"])
-        self._crc = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o700)
-
-    def take(self, data: bytes) -> None:
-        """Take the next bytes of the script.
-
-        Raises:
-            ValueError: these are not the bytes that were announced.
-        """
-        self.missing -= len(data)
-        self._crc = crc32(data, self._crc)
-        if self.missing < 0 or (self.missing == 0 and self._crc != self._expected_crc):
-            raise ValueError("the script was damaged on its way")
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
-
-    def close(self) -> None:
-        """Close the script's file."""
-        os.close(self._file)
 
 
 class Agent:
@@ -77,42 +40,92 @@ class Agent:
         self._script: Script | None = None
         self._attempt: str | None = None
         self._state = "idle"
+        self._settled = False
+        self._exercising = False
+        self._forgotten: Timer | None = None
         self._handlers: dict[str, Callable[[Message], None]] = {
             "hello": self._hello,
+            "settle": self._settle,
+            "exercise": self._exercise,
             "run": self._run,
             "stop": self._stop,
             "bye": self._bye,
         }
         control.receive = self._receive
         control.lost = self._void
-        self._forgotten = loop.after(machine.patience or ORDER_PATIENCE, loop.stop)
+        self._be_patient()
+
+    def _be_patient(self) -> None:
+        self._loop.cancel(self._forgotten)
+        self._forgotten = self._loop.after(self._machine.patience or ORDER_PATIENCE, self._loop.stop)
 
     def _receive(self, item: Message | bytes) -> None:
         if isinstance(item, bytes):
             self._take(item)
             return
-        handler = self._handlers.get(str(item.get("op")))
+        op = item.get("op")
+        handler = self._handlers.get(str(op))
         if handler is None:
-            self._refuse(f"this agent does not know the op {item.get('op')!r}")
+            self._refuse(op, f"this agent does not know the op {op!r}")
             return
         try:
             handler(item)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self._refuse(f"malformed {item['op']}: {error!r}")
+            self._refuse(op, f"malformed {op}: {error!r}")
 
     def _hello(self, message: Message) -> None:
         # Each client says it first: half an order before it is another client's.
         self._void()
-        self._control.send({"op": "state", "id": message.get("id"), "state": self._state, "attempt": self._attempt})
+        state = {"state": self._state, "attempt": self._attempt, "settled": self._settled}
+        self._control.send({"op": "state", "id": message.get("id"), **state})
 
-    def _run(self, message: Message) -> None:
-        if self._attempt is not None:
-            self._refuse(f"this agent has taken an order before: attempt {self._attempt}")
+    def _settle(self, message: Message) -> None:
+        if not self._is_free("settle"):
+            return
+        identity = {field: str(message[field]) for field in FIELDS}
+        try:
+            self._machine.renew(float(message["now"]), bytes.fromhex(message["entropy"]))
+            self._machine.settle(identity)
+        except OSError as error:
+            self._refuse("settle", f"it can't take its identity: {error}")
+            return
+        self._settled = True
+        self._be_patient()
+        self._control.send({"op": "settled"})
+
+    def _exercise(self, message: Message) -> None:
+        if not self._is_free("exercise"):
             return
         self._void()
+        # A VM is exercised before it is frozen, and what goes on from there must not keep its identity.
+        self._settled = False
+        self._exercising = True
+        Warmup(self._loop, self._machine, self._exercised)
+
+    def _exercised(self, code: int) -> None:
+        self._exercising = False
+        self._be_patient()
+        if code == 0:
+            self._control.send({"op": "exercised"})
+        else:
+            self._refuse("exercise", f"the warm-up ended with code {code}")
+
+    def _run(self, message: Message) -> None:
+        if not self._is_free("run"):
+            return
+        self._void()
+        self._machine.locate()
         self._incoming = RunOrder(message, self._machine.script)
         if self._incoming.missing == 0:
             self._start()
+
+    def _is_free(self, op: str) -> bool:
+        """Return whether nothing has been asked that stands in the way of `op`; refuse it otherwise."""
+        if self._attempt is not None:
+            self._refuse(op, f"this agent has taken an order before: attempt {self._attempt}")
+        elif self._exercising:
+            self._refuse(op, "this agent is at its warm-up")
+        return self._attempt is None and not self._exercising
 
     def _take(self, data: bytes) -> None:
         if self._incoming is None:
@@ -129,11 +142,19 @@ class Agent:
         order, self._incoming = self._incoming, None
         assert order is not None
         order.close()
+        began = time.monotonic_ns()
+        try:
+            self._machine.renew(order.now, order.entropy)
+        except OSError as error:
+            self._refuse("run", f"it can't renew its randomness and time: {error}; nothing was started")
+            return
+        renewed = time.monotonic_ns()
         self._loop.cancel(self._forgotten)
         self._state, self._attempt = "running", order.attempt
         self._script = Script(self._loop, self._log, order, self._exited)
         self._script.start({**self._machine.env, **order.env}, self._machine.home)
-        self._control.send({"op": "started"})
+        renew_us, spawn_us = (renewed - began) // 1000, (time.monotonic_ns() - renewed) // 1000
+        self._control.send({"op": "started", "renew_us": renew_us, "spawn_us": spawn_us})
 
     def _stop(self, message: Message) -> None:
         if self._script is not None and self._state == "running":
@@ -142,7 +163,7 @@ class Agent:
     def _bye(self, message: Message) -> None:
         self._loop.stop()
 
-    def _exited(self) -> None:
+    def _exited(self, code: int) -> None:
         self._state = "exited"
         self._control.send({"op": "exited"})
         self._loop.after(LAST_WORD, self._loop.stop)
@@ -151,7 +172,7 @@ class Agent:
         if self._incoming is not None:
             self._incoming.close()
             self._incoming = None
-            self._refuse(f"{reason}; nothing was started")
+            self._refuse("run", f"{reason}; nothing was started")
 
-    def _refuse(self, reason: str) -> None:
-        self._control.send({"op": "refused", "message": reason})
+    def _refuse(self, op: object, reason: str) -> None:
+        self._control.send({"op": "refused", "to": str(op), "message": reason})

@@ -12,10 +12,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable, Mapping
+    from typing import Any
 
     from magpie_local.guest.agent.log import Log
     from magpie_local.guest.agent.loop import Loop, Timer
-    from magpie_local.guest.agent.orders import RunOrder
+    from magpie_local.guest.agent.runorder import RunOrder
 
 if not TYPE_CHECKING:
     # The core of `signal`, without the enums that cost an emulated guest a tenth of a second.
@@ -37,7 +38,7 @@ _IGNORED = (
 class Script:
     """A running `bash FILE`, in its own session and process group."""
 
-    def __init__(self, loop: Loop, log: Log, order: RunOrder, ended: Callable[[], None]) -> None:
+    def __init__(self, loop: Loop, log: Log, order: RunOrder, ended: Callable[[int], None]) -> None:
         self._loop = loop
         self._log = log
         self._order = order
@@ -60,9 +61,7 @@ class Script:
         self._log.mark(frames.STARTED, frames.pack({"attempt": order.attempt, "nonce": order.nonce}))
         out, err = os.pipe(), os.pipe()
         self._started_at = time.time()
-        self._pid = os.fork()
-        if self._pid == 0:
-            _become(order.path, env, folder, out[1], err[1])
+        self._pid = _spawn(order.path, env, folder, out[1], err[1])
         for kind, (read_end, write_end) in ((frames.STDOUT, out), (frames.STDERR, err)):
             os.close(write_end)
             self._output.attach(kind, read_end)
@@ -122,12 +121,13 @@ class Script:
         self._signal(signal.SIGKILL)
         self._output.drain()
         self._log.flush()
-        self._log.mark(frames.EXIT, frames.pack(self._record(end)))
-        self._ended()
+        record = self._record(end)
+        self._log.mark(frames.EXIT, frames.pack(record))
+        self._ended(record["code"])
         _kill_session(self._pid)
         os.waitpid(self._pid, 0)
 
-    def _record(self, end: os.waitid_result) -> dict[str, object]:
+    def _record(self, end: os.waitid_result) -> dict[str, Any]:
         number = None if end.si_code == os.CLD_EXITED else end.si_status
         return {
             "nonce": self._order.nonce,
@@ -175,30 +175,52 @@ def _session(pid: int) -> int | None:
         return None
 
 
-def _become(path: str, env: Mapping[str, str], folder: str, out: int, err: int) -> None:
-    """Turn the forked child into bash; never returns."""
+def _spawn(path: str, env: Mapping[str, str], folder: str, out: int, err: int) -> int:
+    """Start bash, and return its process.
+
+    Not by a fork: to copy the agent's page tables, and then page by page what both write to, costs an emulated guest
+    more than all the rest. All descriptors but the three are closed by their own flag.
+    """
+    before = os.umask(0o022)
     try:
-        os.setsid()
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(out, 1)
-        os.dup2(err, 2)
-        for number in _IGNORED:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        _ordinary_oom_score()
-        os.umask(0o022)
         os.chdir(folder)
-        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-        os.execve(BASH, [BASH, path], env)
-    except BaseException as error:  # whatever it was, this process must not go on as a second agent
-        os.write(2, f"magpie: can't start {BASH}: {error}\n".encode())
+        pid = os.posix_spawn(
+            BASH, [BASH, path], env, setsid=True, setsigmask=(), setsigdef=_IGNORED,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, out, 1),
+                (os.POSIX_SPAWN_DUP2, err, 2),
+            ],
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        return _spawn_excuse(error, err)
     finally:
-        os._exit(126)
+        os.umask(before)
+    _ordinary_oom_score(pid)
+    return pid
 
 
-def _ordinary_oom_score() -> None:
-    """Undo the agent's own protection against the kernel's memory killer."""
+def _spawn_excuse(error: Exception, err: int) -> int:
+    """Start, in the place of a bash that can't be started, what says so and fails."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            os.write(err, f"magpie: can't start {BASH}: {error}\n".encode(errors="replace"))
+        finally:
+            os._exit(126)
+    return pid
+
+
+def _ordinary_oom_score(pid: int) -> None:
+    """Undo the agent's own protection against the kernel's memory killer, before bash comes to call anything."""
     try:
-        os.write(os.open("/proc/self/oom_score_adj", os.O_WRONLY), b"0")
+        score = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY)
+    except OSError:
+        return  # it has ended
+    try:
+        os.write(score, b"0")
     except OSError:
         return  # never below zero, and no right to lower it
+    finally:
+        os.close(score)

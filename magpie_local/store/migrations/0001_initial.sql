@@ -17,6 +17,7 @@ CREATE TABLE jobs (
     timeout             REAL,
     image               TEXT NOT NULL,
     log_limit           INTEGER NOT NULL,
+    isolation           TEXT NOT NULL,
     script_state        TEXT NOT NULL,
     vm_state            TEXT NOT NULL,
     attempt             INTEGER NOT NULL,
@@ -27,6 +28,7 @@ CREATE TABLE jobs (
     reason              TEXT,
     message             TEXT,
     accelerator         TEXT,
+    start               TEXT,
     waiting             TEXT,
     stop_requested_at   REAL,
     delete_requested_at REAL
@@ -78,8 +80,8 @@ CREATE INDEX jobs_waiting ON jobs (seq) WHERE waiting IS NOT NULL;
 
 -- JobRecord, column by column.
 CREATE VIEW job_records AS
-    SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, timeout, image, log_limit, script_state, vm_state,
-           attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, waiting,
+    SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, timeout, image, log_limit, isolation, script_state,
+           vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start, waiting,
            stop_requested_at, delete_requested_at
     FROM jobs JOIN inputs ON inputs.job = jobs.seq;
 

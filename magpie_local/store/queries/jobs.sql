@@ -1,9 +1,9 @@
 -- Jobs, their inputs and their story.
 
 -- name: add_job
-INSERT INTO jobs (id, name, description, vcpus, memory_mb, timeout, image, log_limit,
+INSERT INTO jobs (id, name, description, vcpus, memory_mb, timeout, image, log_limit, isolation,
                   script_state, vm_state, attempt, created_at)
-VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_limit,
+VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_limit, :isolation,
         :script_state, :vm_state, 0, :created_at)
 RETURNING seq;
 
@@ -41,7 +41,8 @@ ORDER BY wanted.key;
 UPDATE jobs
 SET script_state = :script_state, vm_state = :vm_state, attempt = :attempt,
     started_at = :started_at, finished_at = :finished_at,
-    exit_code = :exit_code, reason = :reason, message = :message, accelerator = :accelerator, waiting = :waiting,
+    exit_code = :exit_code, reason = :reason, message = :message, accelerator = :accelerator, start = :start,
+    waiting = :waiting,
     stop_requested_at = :stop_requested_at, delete_requested_at = :delete_requested_at
 WHERE seq = :seq;
 

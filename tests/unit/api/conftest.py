@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from magpie_local.config import Settings
 
 
-class BlockingJobs:
-    """The verbs of AsyncMagpie, each run to its end on a loop of the test's."""
+class Blocking:
+    """Awaited verbs, those of AsyncMagpie or of a part of it, each run to its end on a loop of the test's."""
 
-    def __init__(self, client: AsyncMagpie, runner: asyncio.Runner) -> None:
-        self._jobs = client.jobs
+    def __init__(self, verbs: object, runner: asyncio.Runner) -> None:
+        self._verbs = verbs
         self._runner = runner
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        verb = getattr(self._jobs, name)
+        verb = getattr(self._verbs, name)
 
         def call(*args: Any, **kwargs: Any) -> Any:
             result = verb(*args, **kwargs)
@@ -52,6 +52,9 @@ class Client:
 
     jobs: Any
     kind: str
+    templates: Any
+    monitoring: Any
+    verify_forks: Callable[..., Any]
 
     def reached(self, job_id: str, *statuses: str) -> Any:
         """Return the job once it has one of the statuses."""
@@ -75,7 +78,9 @@ def short_folder() -> Iterator[Path]:
 
 
 def fake_settings(home: Path, **changes: object) -> Settings:
-    usual: dict[str, object] = {"hypervisor": "fake", "keeper": False, "cpus": 16, "stop_grace": 0.5}
+    usual: dict[str, object] = {
+        "hypervisor": "fake", "keeper": False, "cpus": 16, "stop_grace": 0.5, "templates": 0, "pool": 0,
+    }  # fmt: skip
     return config.load({"MAGPIE_CONFIG": ""}, home=home, **usual | changes)
 
 
@@ -91,11 +96,14 @@ def opened(kind: str, settings: Settings) -> Iterator[Client]:
     """Open one of the two faces."""
     if kind == "Magpie":
         with Magpie(settings=settings) as blocking:
-            yield Client(blocking.jobs, kind)
+            yield Client(blocking.jobs, kind, blocking.templates, blocking.monitoring, blocking.verify_forks)
         return
     with asyncio.Runner() as runner:
         client = AsyncMagpie(settings=settings)
-        yield Client(BlockingJobs(client, runner), kind)
+        jobs, templates, monitoring, whole = (
+            Blocking(part, runner) for part in (client.jobs, client.templates, client.monitoring, client)
+        )
+        yield Client(jobs, kind, templates, monitoring, whole.verify_forks)
         runner.run(client.close())
 
 
@@ -107,6 +115,22 @@ def client(request: pytest.FixtureRequest) -> Iterator[Client]:
         with opened(request.param, settings) as made:
             yield made
         clear(settings)
+
+
+@pytest.fixture(params=["Magpie", "AsyncMagpie"])
+def warm_client(request: pytest.FixtureRequest, warm_settings: Settings) -> Iterator[Client]:
+    """Return a client whose engine makes and uses templates."""
+    with opened(request.param, warm_settings) as made:
+        yield made
+
+
+@pytest.fixture
+def warm_settings() -> Iterator[Settings]:
+    """Return the settings of a state directory with templates, and without a pool."""
+    with short_folder() as folder:
+        made = fake_settings(folder / "state", templates="1GiB")
+        yield made
+        clear(made)
 
 
 @pytest.fixture

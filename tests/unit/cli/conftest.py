@@ -23,7 +23,8 @@ def a_job() -> Callable[..., Job]:
             "script_state": "succeeded", "vm_state": "gone", "vcpus": 1, "memory_mb": 512, "image": "base",
             "timeout": None, "description": "", "attempt": 1, "created_at": CREATED, "started_at": CREATED,
             "finished_at": CREATED + timedelta(seconds=2.5), "exit_code": 0, "reason": None, "message": None,
-            "accelerator": "kvm", "waiting": None, "stateful": False, "persistent": False, "env": {"TOKEN": "s3cret"},
+            "accelerator": "kvm", "start": None, "isolation": "shared", "waiting": None, "stateful": False,
+            "persistent": False, "env": {"TOKEN": "s3cret"},
         }  # fmt: skip
         usual |= fields
         return Job(request_id=usual["id"], **usual)

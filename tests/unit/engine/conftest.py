@@ -39,8 +39,8 @@ def a_job() -> Callable[..., JobRecord]:
         usual: dict[str, Any] = dict.fromkeys(JobRecord.__dataclass_fields__)
         usual |= {
             "seq": 1, "id": new_job_id(), "name": "job", "description": "", "vcpus": 1, "memory_mb": 512, "env": {},
-            "image": "base", "log_limit": 1024 * 1024, "script_state": ScriptState.QUEUED, "vm_state": VmState.NONE,
-            "attempt": 0, "created_at": 100.0,
+            "image": "base", "log_limit": 1024 * 1024, "isolation": "shared", "script_state": ScriptState.QUEUED,
+            "vm_state": VmState.NONE, "attempt": 0, "created_at": 100.0,
         }  # fmt: skip
         return JobRecord(**usual | fields)
 
@@ -62,9 +62,17 @@ def an_attempt() -> Callable[..., Attempt]:
 
 
 class RebootingClock(SystemClock):
-    """The host's clocks, and a boot that a test can end."""
+    """The host's clocks, a boot that a test can end, and a wall clock that it can set."""
 
     boot = "boot-1"
+    ahead = 0.0
+
+    def now(self) -> float:
+        return super().now() + self.ahead
+
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock forward, or back."""
+        self.ahead += seconds
 
     def boot_id(self) -> str:
         return self.boot
@@ -89,7 +97,7 @@ class World:
             hypervisor = FakeHypervisor(self.layout.hypervisor, store.state_id, self.faults)
             ports = Ports(
                 layout=self.layout, state_id=store.state_id, clock=self.clock, jobs=store.jobs, leader=store.leader,
-                hypervisor=hypervisor, disks=self.disks, guest=AgentGuest(),
+                hypervisor=hypervisor, vms=hypervisor, disks=self.disks, guest=AgentGuest(),
                 images=FakeImages(self.layout.hypervisor / "images"),
             )  # fmt: skip
             engine = Engine(ports, replace(self.options, **options))

@@ -62,7 +62,7 @@ async def test_the_engine_ends_a_script_when_the_guest_does_not(world):
     async with world.engine(deadline_slack=0.2) as engine:
         job_id = await engine.submit(FOREVER, timeout=0.5)
         await engine.running(job_id)
-        engine.hypervisor.pause(await engine.vm(job_id))
+        await engine.hypervisor.pause(await engine.vm(job_id))
 
         job = await engine.ended(job_id)
 
@@ -135,7 +135,7 @@ async def test_a_vm_that_stands_still_for_good_is_ended_with_the_reason(world, s
     async with world.engine() as engine:
         job_id = await engine.submit(FOREVER)
         await engine.running(job_id)
-        engine.hypervisor.pause(await engine.vm(job_id), shown)
+        await engine.hypervisor.pause(await engine.vm(job_id), shown)
 
         job = await engine.ended(job_id)
 
@@ -147,9 +147,9 @@ async def test_a_vm_that_is_paused_for_a_while_goes_on(world):
         job_id = await engine.submit("sleep 0.3; echo done")
         await engine.running(job_id)
         vm_id = await engine.vm(job_id)
-        engine.hypervisor.pause(vm_id)
+        await engine.hypervisor.pause(vm_id)
         await asyncio.sleep(0.5)
-        engine.hypervisor.resume(vm_id)
+        await engine.hypervisor.resume(vm_id)
 
         job = await engine.ended(job_id)
 
@@ -262,7 +262,7 @@ async def test_a_guest_that_does_not_stop_its_script_is_ended_by_the_engine(worl
     async with world.engine(stop_grace=0.1) as engine:
         job_id = await engine.submit(FOREVER)
         await engine.running(job_id)
-        engine.hypervisor.pause(await engine.vm(job_id))
+        await engine.hypervisor.pause(await engine.vm(job_id))
         await engine.stop(job_id)
 
         job = await engine.ended(job_id)

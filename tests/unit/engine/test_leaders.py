@@ -204,7 +204,7 @@ async def test_a_vm_of_ours_that_no_job_has_is_destroyed_and_a_foreign_one_is_no
         VmSpec(
             id=new_vm_id(), state_id=state_id, attempt_id=f"{new_job_id()}.1", vcpus=1, memory_mb=64, image=image,
             disks=(Disk(path=short / "scratch", format="qcow2"),), control=short / f"control{number}",
-            log=short / f"log{number}", console=short / f"console{number}",
+            log=short / f"log{number}", console=short / f"console{number}", mac="52:54:00:00:00:01",
         )
         for number, state_id in enumerate([world.state_id, "another"])
     ]  # fmt: skip

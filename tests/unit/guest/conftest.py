@@ -42,7 +42,7 @@ class Client:
         """Return the frames of a whole order."""
         message: dict[str, object] = {
             "op": "run", "attempt": "a-1", "nonce": "a-nonce", "timeout": None, "env": {}, "log_limit": 1 << 24,
-            "script_size": len(script), "script_crc": zlib.crc32(script),
+            "script_size": len(script), "script_crc": zlib.crc32(script), "now": 1.5, "entropy": "00ff",
         }  # fmt: skip
         return [message_frame(message | changes), *blob_frames(script)]
 

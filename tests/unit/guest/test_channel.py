@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -10,16 +11,21 @@ from typing import TYPE_CHECKING
 import pytest
 
 from magpie_local.domain.frames import ControlReader, blob_frames, message_frame
+from magpie_local.domain.identity import Identity, Renewal
 from magpie_local.errors import GuestLost, HostError
 from magpie_local.guest import channel
 from magpie_local.guest.channel import AgentGuest, AgentSession
-from magpie_local.ports.guest import GuestState, Order
+from magpie_local.ports.guest import GuestState, Launch, Order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-ORDER = Order(attempt_id="a-1", nonce="n", script=b"x" * 5_000_000, env={"A": "é"}, timeout=1.5, log_limit=99)
+RENEWAL = Renewal(now=12.5, entropy=b"\x01\xff")
+ORDER = Order(
+    attempt_id="a-1", nonce="n", script=b"x" * 5_000_000, env={"A": "é"}, timeout=1.5, log_limit=99, renewal=RENEWAL,
+)  # fmt: skip
+IDENTITY = Identity(hostname="h", machine_id="m", boot_id="b", mac="c", host_key="k", host_key_public="p")
 
 
 class Peer:
@@ -81,18 +87,18 @@ async def test_hello_is_said_again_until_it_is_answered(tmp_path, monkeypatch):
         heard = [await peer.hear() for _ in range(3)]
         for message in heard:
             assert isinstance(message, dict)
-            peer.say(op="state", id=message["id"], state="idle", attempt=None)
+            peer.say(op="state", id=message["id"], state="idle", attempt=None, settled=False)
         await peer.reader.read()
 
     async with connected(tmp_path, sleepy) as session:
-        assert await session.hello() == GuestState(state="idle", attempt_id=None)
+        assert await session.hello() == GuestState(state="idle", attempt_id=None, settled=False)
 
 
 async def test_an_answer_to_an_older_hello_is_not_taken_for_a_new_one(tmp_path):
     async def guest(peer: Peer) -> None:
         await peer.hear()
-        peer.say(op="state", id=0, state="idle", attempt=None)
-        peer.say(op="state", id=1, state="running", attempt="a-1")
+        peer.say(op="state", id=0, state="idle", attempt=None, settled=False)
+        peer.say(op="state", id=1, state="running", attempt="a-1", settled=False)
         await peer.reader.read()
 
     async with connected(tmp_path, guest) as session:
@@ -106,14 +112,16 @@ async def test_an_order_arrives_whole(tmp_path):
         heard.append(await peer.hear())
         while sum(map(len, heard[1:])) < len(ORDER.script):
             heard.append(await peer.hear())
-        peer.say(op="started")
+        peer.say(op="started", renew_us=1500, spawn_us=20_000)
         await peer.reader.read()
 
     async with connected(tmp_path, guest) as session:
-        await session.run(ORDER)
+        launch = await session.run(ORDER)
     message, *blobs = heard
     assert isinstance(message, dict)
     assert (message["attempt"], message["env"], message["timeout"]) == ("a-1", {"A": "é"}, 1.5)
+    assert (message["now"], message["entropy"]) == (12.5, "01ff")
+    assert launch == Launch(renew=0.0015, spawn=0.02)
     assert [blob for blob in blobs if not isinstance(blob, dict)] == blobs
     assert b"".join(blob for blob in blobs if isinstance(blob, bytes)) == ORDER.script
 
@@ -121,12 +129,52 @@ async def test_an_order_arrives_whole(tmp_path):
 async def test_a_refusal_is_a_host_error_with_the_reason(tmp_path):
     async def guest(peer: Peer) -> None:
         await peer.hear()
-        peer.say(op="refused", message="not today")
+        peer.say(op="refused", to="run", message="not today")
         await peer.reader.read()
 
     async with connected(tmp_path, guest) as session:
         with pytest.raises(HostError, match="not today"):
             await session.run(ORDER)
+
+
+async def test_an_identity_is_sent_whole_with_its_renewal(tmp_path):
+    heard: list[object] = []
+
+    async def guest(peer: Peer) -> None:
+        heard.append(await peer.hear())
+        peer.say(op="settled")
+        await peer.reader.read()
+
+    async with connected(tmp_path, guest) as session:
+        await session.settle(IDENTITY, RENEWAL)
+    assert heard == [{
+        "op": "settle", "hostname": "h", "machine_id": "m", "boot_id": "b", "mac": "c", "host_key": "k",
+        "host_key_public": "p", "now": 12.5, "entropy": "01ff",
+    }]  # fmt: skip
+
+
+@pytest.mark.parametrize("op", ["settle", "exercise", "run"])
+async def test_a_refusal_reaches_whom_it_is_meant_for(tmp_path, op):
+    async def guest(peer: Peer) -> None:
+        peer.say(op="refused", to="fly", message="who asked")
+        for _ in range(3):
+            while isinstance(await peer.hear(), bytes):
+                pass
+        peer.say(op="refused", to=op, message="not today")
+        for answer in {"settle": "settled", "exercise": "exercised"}.values():
+            peer.say(op=answer)
+        peer.say(op="started", renew_us=1, spawn_us=1)
+        await peer.reader.read()
+
+    order = dataclasses.replace(ORDER, script=b"")
+    async with connected(tmp_path, guest) as session:
+        calls = {
+            "settle": session.settle(IDENTITY, RENEWAL), "exercise": session.exercise(), "run": session.run(order),
+        }  # fmt: skip
+        outcomes = dict(zip(calls, await asyncio.gather(*calls.values(), return_exceptions=True), strict=True))
+    refused = {name: str(outcome) for name, outcome in outcomes.items() if isinstance(outcome, HostError)}
+    assert list(refused) == [op]
+    assert "not today" in refused[op]
 
 
 @pytest.mark.parametrize(
@@ -137,13 +185,28 @@ async def test_a_refusal_is_a_host_error_with_the_reason(tmp_path):
         struct.pack("<IB", 70_000, 1) + b"{",
         struct.pack("<IB", 4, 7) + b"oops",
         struct.pack("<IB", 4, 1) + b"oops",
-        message_frame({"op": "state", "state": "dreaming", "attempt": None}),
-        message_frame({"op": "state", "state": "idle", "attempt": 5}),
+        message_frame({"op": "state", "state": "dreaming", "attempt": None, "settled": False}),
+        message_frame({"op": "state", "state": "idle", "attempt": 5, "settled": False}),
+        message_frame({"op": "state", "state": "idle", "attempt": None, "settled": 1}),
+        message_frame({"op": "started", "renew_us": 0.5, "spawn_us": 1}),
         message_frame({"op": "refused"}),
         message_frame({"no": "op"}),
         message_frame({"op": {"op": "exited"}}),
     ],
-    ids=["closed", "huge", "large", "kind", "no JSON", "state", "attempt", "no reason", "no op", "list"],
+    ids=[
+        "closed",
+        "huge",
+        "large",
+        "kind",
+        "no JSON",
+        "state",
+        "attempt",
+        "settled",
+        "times",
+        "no reason",
+        "no op",
+        "list",
+    ],
 )
 async def test_a_guest_that_talks_nonsense_is_lost(tmp_path, answer):
     async def guest(peer: Peer) -> None:
@@ -164,7 +227,7 @@ async def test_blobs_of_a_guest_are_of_no_interest(tmp_path):
         await peer.hear()
         for frame in blob_frames(b"noise" * 50_000):
             peer.writer.write(frame)
-        peer.say(op="state", id=1, state="idle", attempt=None)
+        peer.say(op="state", id=1, state="idle", attempt=None, settled=False)
         await peer.reader.read()
 
     async with connected(tmp_path, guest) as session:
@@ -200,7 +263,7 @@ async def test_a_cancelled_hello_leaves_the_channel_as_it_was(tmp_path):
         first, second = await peer.hear(), await peer.hear()
         for message in (first, second):
             assert isinstance(message, dict)
-            peer.say(op="state", id=message["id"], state="idle", attempt=None)
+            peer.say(op="state", id=message["id"], state="idle", attempt=None, settled=False)
         await peer.reader.read()
 
     async with connected(tmp_path, guest) as session:

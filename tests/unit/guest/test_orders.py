@@ -83,7 +83,9 @@ def test_who_reconnects_in_the_middle_learns_the_state(agent, client):
     client.run(b"until [ -e go ]; do sleep 0.01; done; echo done")
     client.close()
     second = agent.connect()
-    assert second.hello() == {"op": "state", "id": None, "state": "running", "attempt": "a-1"}
+    assert second.hello() == {
+        "op": "state", "id": None, "state": "running", "attempt": "a-1", "settled": False,
+    }  # fmt: skip
     (agent.home / "go").touch()
     assert second.answer()["op"] == "exited"
     assert second.hello()["state"] == "exited"
@@ -175,7 +177,9 @@ def test_an_empty_script_succeeds(agent, client):
 def test_no_signal_is_ignored_or_blocked_in_the_script(agent, client):
     client.run(b"grep -E 'Sig(Ign|Blk)' /proc/self/status")
     agent.exit()
-    assert agent.output().split()[1::2] == [b"0" * 16, b"0" * 16]
+    blocked, ignored = (int(mask, 16) for mask in agent.output().split()[1::2])
+    # 32 and 33 are the C library's own; it has them ignored in whatever it starts.
+    assert (blocked, ignored & ~(0b11 << 31)) == (0, 0)
 
 
 def test_bye_ends_the_agent_at_once(agent, client):

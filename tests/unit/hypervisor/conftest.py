@@ -27,7 +27,7 @@ def spec(image: BootImage) -> VmSpec:
     return VmSpec(
         id=VmId("11111111-2222-3333-4444-555555555555"), state_id="a-state", attempt_id="an-attempt", vcpus=2,
         memory_mb=512, image=image, disks=(Disk(path=_JOB / "scratch.qcow2", format="qcow2"),),
-        control=Path("/state/run/c/1"), log=_JOB / "log", console=_JOB / "console.log",
+        control=Path("/state/run/c/1"), log=_JOB / "log", console=_JOB / "console.log", mac="52:54:00:12:34:56",
     )  # fmt: skip
 
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from magpie_local.domain.vm import Accelerator, Disk
+from magpie_local.domain.vm import Accelerator, Disk, RamFile, Snapshot
 from magpie_local.errors import InvalidInput
-from magpie_local.hypervisor.domain_xml import domain_xml
+from magpie_local.hypervisor.domain_xml import disk_xml, domain_xml
 
 GOLDEN = Path(__file__).with_name("golden")
 QEMU_ARG = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
@@ -53,11 +53,53 @@ def test_audio_and_balloon_are_there_only_to_be_switched_off(spec):
     assert [device.get("model") for device in domain.iter("memballoon")] == ["none"]
 
 
-def test_qemu_is_given_the_log_port_and_nothing_else_by_hand(spec):
-    chardev, port = _arguments(spec)[1::2]
-    assert _arguments(spec)[::2] == ["-chardev", "-device"]
+def test_qemu_is_given_the_log_port_the_card_and_nothing_else_by_hand(spec):
+    chardev, port, network, card = _arguments(spec)[1::2]
+    assert _arguments(spec)[::2] == ["-chardev", "-device", "-netdev", "-device"]
     assert chardev == f"file,id=magpie-log,path={spec.log},append=on"
     assert json.loads(port)["name"] == "org.magpie.log"
+    # A hub of this QEMU's own, with nothing else on it.
+    assert network == "hubport,id=magpie-net,hubid=0"
+    assert json.loads(card)["mac"] == spec.mac
+
+
+def test_the_card_has_a_slot_of_its_own_however_many_disks_there_are(spec):
+    full = replace(spec, disks=spec.disks * 25)
+    slots = [int(address.get("slot", "")) for address in _parsed(full).iter("address")]
+    assert len(slots) == len(set(slots))
+    assert int(json.loads(_arguments(full)[7])["addr"], 16) not in slots
+
+
+def test_memory_for_a_template_is_a_file_that_is_shared(spec):
+    name, backend, *machine = _arguments(replace(spec, memory=RamFile(path=Path("/t,x/ram"))))[4 * 2 :]
+    assert (name, machine) == ("-object", ["-machine", "memory-backend=magpie-ram"])
+    assert json.loads(backend) | {"id": ""} == {
+        "qom-type": "memory-backend-file", "id": "", "size": 512 << 20, "mem-path": "/t,x/ram", "share": True,
+    }  # fmt: skip
+
+
+def test_a_fork_maps_memory_for_itself_and_waits_for_its_devices(spec):
+    snapshot = Snapshot(ram=Path("/t/ram"), devices=Path("/t/devices"))
+    arguments = _arguments(replace(spec, memory=snapshot))
+    backend = json.loads(arguments[9])
+    assert (backend["mem-path"], backend["share"]) == ("/t/ram", False)
+    assert arguments[-2:] == ["-incoming", "defer"]
+
+
+def test_a_fork_is_the_machine_that_its_template_was(spec):
+    template = replace(spec, memory=RamFile(path=Path("/t/ram")))
+    fork = replace(spec, memory=Snapshot(ram=Path("/t/ram"), devices=Path("/t/devices")))
+    described = [_without_arguments(one) for one in (template, fork)]
+    assert described[0] == described[1]
+
+
+@pytest.mark.parametrize(("taken", "name"), [(["vda", "vdb"], "vdc"), (["vda", "vdc"], "vdb"), ([], "vda")])
+def test_a_disk_that_is_added_gets_the_first_free_name_and_no_slot_of_the_root_bus(taken, name):
+    disk = ET.fromstring(disk_xml(Disk(path=Path("/d"), format="qcow2"), taken))
+    target, driver = disk.find("target"), disk.find("driver")
+    assert target is not None
+    assert driver is not None
+    assert (target.get("dev"), driver.get("type"), disk.find("address")) == (name, "qcow2", None)
 
 
 def test_every_disk_says_its_format_and_writable_ones_report_a_full_host(spec):
@@ -112,6 +154,12 @@ def test_any_text_comes_back_as_it_went_in_or_is_refused(name, spec):
 
 def _parsed(spec) -> ET.Element:
     return ET.fromstring(domain_xml(spec, Accelerator.TCG, "/usr/bin/qemu-system-x86_64"))
+
+
+def _without_arguments(spec) -> str:
+    domain = _parsed(spec)
+    domain.remove(next(child for child in domain if child.tag.endswith("commandline")))
+    return ET.tostring(domain, encoding="unicode")
 
 
 def _arguments(spec) -> list[str]:

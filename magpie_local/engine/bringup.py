@@ -1,0 +1,128 @@
+"""How an attempt's VM comes to be: a fork that waits in the pool, a fork of a template, or a cold boot.
+
+    prepare   its folder and disk are there
+    start     it runs
+
+Both leave something that recovery can go on from, whenever the engine dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.identity import mac_of
+from magpie_local.domain.template import Template
+from magpie_local.domain.vm import Condition, Disk, StartTimes, VmSpec
+from magpie_local.engine.files import adopt_folder, make_folder
+from magpie_local.engine.warm.fork import fork_spec
+from magpie_local.engine.warm.pool import PooledVm
+from magpie_local.errors import HypervisorTimeout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from magpie_local.domain.job import Attempt, JobRecord
+    from magpie_local.domain.layout import AttemptFiles
+    from magpie_local.domain.vm import BootImage
+    from magpie_local.engine.context import Ports
+    from magpie_local.engine.warm.warmer import Origin
+
+
+class BringUp:
+    """Brings up one attempt's VM.
+
+    Args:
+        ports: the world.
+        job: whose VM it is.
+        attempt: likewise.
+        origin: what it is made from.
+    """
+
+    def __init__(self, ports: Ports, job: JobRecord, attempt: Attempt, origin: Origin) -> None:
+        self._ports = ports
+        self._job = job
+        self._attempt = attempt
+        self._origin = origin
+        self._image: BootImage | None = None
+
+    @property
+    def kind(self) -> str:
+        """`pool`, `fork` or `cold`."""
+        if isinstance(self._origin, PooledVm):
+            return "pool"
+        return "cold" if self._origin is None else "fork"
+
+    @property
+    def files(self) -> AttemptFiles:
+        """The attempt's files."""
+        return self._ports.layout.attempt(self._attempt.job_id, self._attempt.number)
+
+    @property
+    def control(self) -> Path:
+        """The VM's control socket."""
+        return self._ports.layout.control(self._attempt.vm_id)
+
+    async def image(self) -> str:
+        """Find the job's image, where it is needed, and return the version that the VM runs.
+
+        Raises:
+            ImageNotFound, ImageBroken.
+        """
+        if isinstance(self._origin, PooledVm):
+            return self._origin.template.image_version
+        self._image = await self._ports.images.resolve(self._job.image)
+        return self._image.version
+
+    async def prepare(self) -> None:
+        """Make the attempt's folder with the VM's disk.
+
+        Raises:
+            HostDiskFull, HostError, OSError.
+        """
+        if isinstance(self._origin, PooledVm):
+            await asyncio.to_thread(adopt_folder, self._origin.files, self.files)
+            return
+        assert self._image is not None
+        await asyncio.to_thread(make_folder, self.files, self.control.parent)
+        if self._origin is None:
+            blank = Disk(path=self._image.scratch, format="qcow2", readonly=True)
+            await self._ports.disks.overlay(self.files.scratch, blank)
+        else:
+            await asyncio.to_thread(shutil.copyfile, self._origin.blank, self.files.scratch)
+
+    async def start(self) -> StartTimes:
+        """Have the VM run.
+
+        Raises:
+            SnapshotUnusable: it can't be forked from what is there.
+            HostDiskFull, HostError.
+        """
+        if isinstance(self._origin, PooledVm):
+            began = time.monotonic()
+            await self._ports.vms.resume(self._attempt.vm_id)
+            return StartTimes(create=0.0, resume=time.monotonic() - began)
+        assert self._image is not None
+        if isinstance(self._origin, Template):
+            vm_id, origin = self._attempt.vm_id, self._origin
+            spec = fork_spec(self._ports, vm_id, origin, self._image, self.files, attempt_id=self._attempt.id)
+            return await self._ports.hypervisor.start(spec)
+        return await self._boot(self._image)
+
+    async def _boot(self, image: BootImage) -> StartTimes:
+        spec = VmSpec(
+            id=self._attempt.vm_id, state_id=self._ports.state_id, attempt_id=self._attempt.id,
+            vcpus=self._job.vcpus, memory_mb=self._job.memory_mb, image=image,
+            disks=(Disk(path=self.files.scratch, format="qcow2"),), control=self.control,
+            log=self.files.log, console=self.files.console, mac=mac_of(self._attempt.vm_id),
+        )  # fmt: skip
+        try:
+            return await self._ports.hypervisor.start(spec)
+        except HypervisorTimeout:
+            # The outcome is unknown: the VM may have come up all the same.
+            sight = await self._ports.hypervisor.sight(spec.id)
+            if sight.condition in (Condition.GONE, Condition.CRASHED, Condition.DISK_ERROR):
+                raise
+        return StartTimes(create=0.0)

@@ -1,0 +1,135 @@
+"""Forks that wait for a job: loaded, settled, exercised and paused, so that a claim is a resume.
+
+They are held: they end with the engine that keeps them, also when it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.ids import new_vm_id
+from magpie_local.engine.faults import fault_point
+from magpie_local.engine.files import make_folder
+from magpie_local.engine.renewal import new_renewal
+from magpie_local.engine.warm.fork import fork_spec
+from magpie_local.engine.warm.handshake import conversation
+from magpie_local.errors import HostError
+
+if TYPE_CHECKING:
+    from magpie_local.domain.ids import VmId
+    from magpie_local.domain.layout import AttemptFiles
+    from magpie_local.domain.shape import Shape
+    from magpie_local.domain.template import Template
+    from magpie_local.domain.vm import BootImage
+    from magpie_local.engine.context import Ports
+
+
+#: Seconds within which a fork must be ready to wait.
+_FILL_BUDGET = 120.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PooledVm:
+    """A fork that waits, or is about to."""
+
+    id: VmId
+    template: Template
+    files: AttemptFiles
+
+
+class Pool:
+    """The forks of one leader."""
+
+    def __init__(self, ports: Ports) -> None:
+        self._ports = ports
+        self._waiting: dict[VmId, PooledVm] = {}
+        self._coming: dict[VmId, PooledVm] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def vm_ids(self) -> set[VmId]:
+        """The VMs that belong to it at this moment."""
+        return {*self._waiting, *self._coming}
+
+    def counts(self, *, waiting_only: bool = False) -> Counter[Shape]:
+        """Return how many forks there are of each shape, those that are coming included."""
+        vms = [*self._waiting.values(), *(() if waiting_only else self._coming.values())]
+        return Counter(vm.template.shape for vm in vms)
+
+    def take(self, key: str) -> PooledVm | None:
+        """Hand out a fork of the template `key`, the one that waited longest; it is the caller's from now on."""
+        found = next((vm for vm in self._waiting.values() if vm.template.key == key), None)
+        return None if found is None else self._waiting.pop(found.id)
+
+    def give_back(self, vm: PooledVm) -> None:
+        """Take back a fork that was handed out and not touched."""
+        self._waiting[vm.id] = vm
+
+    async def add(self, template: Template, image: BootImage) -> None:
+        """Start one more fork and have it wait.
+
+        Raises:
+            SnapshotUnusable: the template is of no use; the pool is as before.
+            HostError: the fork did not get ready, likewise.
+        """
+        vm_id = new_vm_id()
+        vm = PooledVm(id=vm_id, template=template, files=self._ports.layout.warming(vm_id))
+        self._coming[vm_id] = vm
+        try:
+            async with asyncio.timeout(_FILL_BUDGET):
+                await self._start(vm, image)
+            fault_point("P1.after")
+            await self._ports.vms.pause(vm_id)
+            fault_point("P2.after")
+        except BaseException as error:
+            await self._end(vm)
+            if isinstance(error, TimeoutError):
+                raise HostError(f"A fork of {template.shape} for the pool did not get ready in time.") from None
+            raise
+        finally:
+            died = self._coming.pop(vm_id, None) is None
+        if died:
+            await self._end(vm)
+            raise HostError(f"A fork of {template.shape} for the pool died.", hint="")
+        self._waiting[vm_id] = vm
+
+    def lose(self, vm_id: VmId) -> PooledVm | None:
+        """Forget a fork that has died; return it if it was one of ours. What it needed goes with `clear`."""
+        self._coming.pop(vm_id, None)
+        return self._waiting.pop(vm_id, None)
+
+    async def clear(self, vm: PooledVm) -> None:
+        """Remove what a lost fork has left."""
+        await self._end(vm)
+
+    async def drain(self, unwanted_only: set[str] | None = None) -> int:
+        """End the forks that wait: all, or those of the templates named; return how many."""
+        leaving = [vm for vm in self._waiting.values() if unwanted_only is None or vm.template.key in unwanted_only]
+        for vm in leaving:
+            del self._waiting[vm.id]
+        await asyncio.gather(*map(self._end, leaving))
+        return len(leaving)
+
+    async def _start(self, vm: PooledVm, image: BootImage) -> None:
+        control = self._ports.layout.control(vm.id)
+        await asyncio.to_thread(make_folder, vm.files, control.parent)
+        await asyncio.to_thread(shutil.copyfile, vm.template.blank, vm.files.scratch)
+        spec = fork_spec(self._ports, vm.id, vm.template, image, vm.files, attempt_id="pool", held=True)
+        await self._ports.hypervisor.start(spec)
+        identity = await self._ports.guest.new_identity(vm.id)
+        async with conversation(self._ports.guest, control) as (session, _):
+            await session.exercise()
+            await session.settle(identity, new_renewal(self._ports.clock))
+
+    async def _end(self, vm: PooledVm) -> None:
+        with contextlib.suppress(HostError):
+            await self._ports.hypervisor.destroy(vm.id)
+        await asyncio.to_thread(shutil.rmtree, vm.files.folder, ignore_errors=True)
+        self._ports.layout.control(vm.id).unlink(missing_ok=True)

@@ -1,0 +1,295 @@
+"""Templates, forks and the pool behind the jobs of one leader; trouble with them costs a job nothing but time."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from magpie_local.domain.shape import Shape
+from magpie_local.domain.states import ScriptState
+from magpie_local.domain.template import RAM
+from magpie_local.engine.warm.report import PoolReport, read_report
+from magpie_local.engine.warm.shelf import TemplateShelf
+from magpie_local.errors import HostDiskFull, SnapshotUnusable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from magpie_local.domain.job import JobRecord
+
+
+pytestmark = pytest.mark.usefixtures("at_once")
+
+SHAPE = Shape("base", 1, 256)
+
+
+async def until(holds: Callable[[], bool], within: float = 20.0) -> None:
+    """Return as soon as something holds."""
+    async with asyncio.timeout(within):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+def waiting(driven) -> int:
+    """Return how many forks wait, by the leader's report."""
+    report = read_report(driven.ports.layout.pool_report) or PoolReport(forks=0, memory_mb=0, used_mb=0)
+    return sum(report.waiting.values())
+
+
+def shelf(driven) -> TemplateShelf:
+    return TemplateShelf(driven.ports.layout.templates, driven.ports.clock.boot_id())
+
+
+async def ran(driven, script: str = "echo hello", **fields) -> JobRecord:
+    """Run a job to its end, and return it."""
+    job: JobRecord = await driven.ended(await driven.submit(script, **fields))
+    assert job.script_state is ScriptState.SUCCEEDED, job
+    return job
+
+
+async def with_template(driven) -> str:
+    """Have a template of SHAPE made, and return its key."""
+    driven.engine.wishes.add(SHAPE)
+    await until(lambda: not driven.engine.wishes.all())
+    (one,) = shelf(driven).contents()
+    return one.key
+
+
+async def test_the_first_job_boots_cold_and_leaves_a_template_for_the_next(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        assert (await ran(driven)).start == "cold"
+        await until(lambda: not driven.engine.wishes.all())
+        assert (await ran(driven)).start == "fork"
+        assert waiting(driven) == 0
+        assert [one.template.shape for one in shelf(driven).contents() if one.template] == [SHAPE]
+
+
+async def test_a_template_serves_the_next_engine_too(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+    async with world.engine(warm=templates_only) as driven:
+        assert (await ran(driven)).start == "fork"
+
+
+async def test_the_pool_fills_serves_and_refills(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        first = await ran(driven)
+        second = await ran(driven)
+        assert [first.start, second.start] == ["pool", "pool"]
+        await until(lambda: waiting(driven) == 2)
+
+
+async def test_private_jobs_boot_cold_whatever_waits(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        assert (await ran(driven, isolation="private")).start == "cold"
+        assert waiting(driven) == 2
+
+
+async def test_another_shape_does_not_get_the_fork_of_this_one(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        assert (await ran(driven, memory_mb=128)).start == "cold"
+
+
+async def test_without_templates_nothing_is_made(world):
+    async with world.engine() as driven:
+        assert (await ran(driven)).start == "cold"
+        assert not driven.ports.layout.templates.exists()
+        assert await driven.engine.work_left() is False
+
+
+async def test_each_fork_has_an_identity_and_a_log_of_its_own(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        jobs = await asyncio.gather(*(ran(driven, f"echo job {number}") for number in range(8)))
+        assert len({job.id for job in jobs}) == 8
+        outputs = [await driven.output(job.id) for job in jobs]
+        for number, output in enumerate(outputs):
+            assert output.count(b"job ") == 1
+            assert f"job {number}".encode() in output
+
+
+async def test_closing_leaves_no_vm_and_no_file_of_the_pool(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+    assert await world.destroy_all() == 0
+    assert list(world.layout.warm.glob("*")) == []
+    assert list((world.layout.run / "c").glob("*")) == []
+    assert not world.layout.pool_report.exists()
+
+
+async def test_a_job_that_runs_keeps_its_fork_when_the_engine_closes(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        job_id = await driven.submit("sleep 2; echo done")
+        await driven.running(job_id)
+    async with world.engine(warm=with_pool) as driven:
+        job = await driven.ended(job_id)
+        assert (job.script_state, job.attempt, job.start) == (ScriptState.SUCCEEDED, 1, "pool")
+
+
+# What can go wrong
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "deleted", "no manifest"])
+async def test_a_damaged_template_costs_one_cold_boot_and_one_line(world, templates_only, caplog, damage):
+    async with world.engine(warm=templates_only) as driven:
+        key = await with_template(driven)
+        folder = driven.ports.layout.templates / key
+        if damage == "truncated":
+            os.truncate(folder / RAM, 100)
+        elif damage == "flipped":
+            (folder / "devices").write_bytes(b"something else")
+        elif damage == "deleted":
+            (folder / RAM).unlink()
+        else:
+            shutil.rmtree(folder)
+        job = await ran(driven)
+        assert (job.start, job.attempt) == ("cold", 1)
+        told = [record for record in caplog.records if getattr(record, "action", "") == "template_bad"]
+        assert len(told) == (0 if damage == "no manifest" else 1)
+        await until(lambda: not driven.engine.wishes.all())
+        assert (await ran(driven)).start == "fork"
+
+
+async def test_a_template_of_another_qemu_is_not_used(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+    world.faults.fingerprint = "another QEMU"
+    async with world.engine(warm=templates_only) as driven:
+        assert (await ran(driven)).start == "cold"
+        await until(lambda: not driven.engine.wishes.all())
+        assert (await ran(driven)).start == "fork"
+
+
+async def test_a_fork_that_does_not_start_is_followed_by_a_cold_boot(world, templates_only, caplog):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+        world.faults.fork_error = SnapshotUnusable("the device state does not load")
+        job = await ran(driven)
+        assert (job.start, job.attempt) == ("cold", 2)
+        notes = [event.detail["text"] for event in await driven.story(job.id) if event.kind == "note"]
+        assert notes == ["no use of the fork: the device state does not load"]
+        assert any("the device state does not load" in record.message for record in caplog.records)
+
+
+async def test_a_fork_that_stays_silent_is_followed_by_a_cold_boot(world, templates_only, monkeypatch):
+    monkeypatch.setattr("magpie_local.engine.attempt._FORK_PATIENCE", 0.5)
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+        world.faults.fork_silent = True
+        job = await ran(driven)
+        assert (job.start, job.attempt) == ("cold", 2)
+
+
+async def test_a_full_disk_refuses_the_wish_and_no_job(world, templates_only):
+    world.faults.freeze_error = HostDiskFull()
+    async with world.engine(warm=templates_only) as driven:
+        assert (await ran(driven)).start == "cold"
+        await until(lambda: not driven.engine.wishes.all())
+        assert "disk" in (driven.engine.wishes.refusal(SHAPE) or "")
+        assert shelf(driven).contents() == []
+        assert list(driven.ports.layout.warm.glob("*")) == []
+        # It is not tried again at each job.
+        assert (await ran(driven)).start == "cold"
+        assert driven.engine.wishes.all() == []
+
+
+async def test_a_fork_that_dies_in_the_pool_is_replaced_and_met_by_no_job(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        for sight in await driven.hypervisor.sights():
+            await driven.hypervisor.kill(sight.id)
+        job = await ran(driven)
+        assert job.start in ("pool", "fork", "cold")
+        await until(lambda: waiting(driven) < 2)
+        await until(lambda: waiting(driven) == 2)
+        assert (await ran(driven)).start == "pool"
+
+
+async def test_a_job_that_takes_a_dead_fork_gets_another_vm(world, with_pool):
+    world.faults.drop_events = True
+    async with world.engine(warm=replace(with_pool, pool=1)) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 1)
+        (sight,) = await driven.hypervisor.sights()
+        await driven.hypervisor.kill(sight.id)
+        job = await ran(driven)
+        assert job.attempt == 2
+
+
+async def test_memory_that_runs_short_drains_the_pool(world, with_pool, monkeypatch):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        monkeypatch.setattr("magpie_local.engine.warm.policy.RESERVE", 2.0)
+        await until(lambda: waiting(driven) == 0)
+        assert await driven.hypervisor.sights() == []
+
+
+async def test_the_disk_budget_holds_but_for_the_newest(world, templates_only):
+    async with world.engine(warm=replace(templates_only, templates_size=1)) as driven:
+        await with_template(driven)
+        driven.engine.wishes.add(replace(SHAPE, memory_mb=128))
+        await until(lambda: not driven.engine.wishes.all())
+        assert [one.template.shape.memory_mb for one in shelf(driven).contents() if one.template] == [128]
+
+
+async def test_a_host_clock_that_jumps_changes_nothing(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        for jump in (86400.0 * 400, -86400.0 * 800):
+            world.clock.jump(jump)
+            job = await ran(driven)
+            assert job.start in ("pool", "fork")
+            assert job.finished_at is not None
+            assert job.started_at is not None
+            assert job.finished_at >= job.started_at
+
+
+async def test_twenty_forks_are_claimed_at_once_by_two_engines(world, with_pool):
+    async with world.engine(warm=with_pool) as leading, world.engine(warm=with_pool) as other:
+        await with_template(leading)
+        await until(lambda: waiting(leading) == 2)
+        ids = await asyncio.gather(
+            *(driven.submit(f"echo job {number}") for number in range(10) for driven in (leading, other))
+        )
+        jobs = [await leading.ended(job_id) for job_id in ids]
+        assert {job.script_state for job in jobs} == {ScriptState.SUCCEEDED}
+        assert "cold" not in {job.start for job in jobs}
+    assert await world.destroy_all() == 0
+
+
+async def test_after_many_starts_nothing_is_left(world, with_pool):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await ran(driven)
+        await until(lambda: waiting(driven) == 2)
+        before = _footprint()
+        for _ in range(10):
+            await asyncio.gather(*(ran(driven) for _ in range(4)))
+        await until(lambda: waiting(driven) == 2)
+        after = _footprint()
+        assert after[0] <= before[0] + 2, "open files"
+        assert after[1] <= before[1] + 2, "tasks"
+        assert len(await driven.hypervisor.sights()) == 2
+        assert len(list(driven.ports.layout.warm.iterdir())) == 2
+        assert len(list((driven.ports.layout.run / "c").iterdir())) == 2
+
+
+def _footprint() -> tuple[int, int]:
+    return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
