@@ -13,7 +13,7 @@ from benchmarks.references.fork import RawFork
 from benchmarks.references.virtme import Virtme
 from benchmarks.report import number, report
 from benchmarks.warm import burst, memory, spans, starts
-from benchmarks.warm.bench import client
+from benchmarks.warm.bench import client, wait_for_pool
 from magpie_local import config
 
 _CACHE = Path("/var/tmp/magpie-bench-references")
@@ -33,7 +33,7 @@ def main() -> None:
         figures += starts.references([(Virtme(_CACHE), _SLOW), (DebianCloudInit(_CACHE), _SLOW)])
     figures += [figure for kind in starts.KINDS for figure in spans.figures(kind, measured.spans[kind])]
     with client(pool=4) as pooled:
-        starts.wait_for_pool(pooled, 4)
+        wait_for_pool(pooled, 4)
         figures.append(memory.exercised(pooled))
     with client(pool=0) as forking:
         figures += burst.measure(forking, "forks", isolation="shared")

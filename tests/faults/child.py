@@ -2,7 +2,7 @@
 
 `submit N STYLE TOKENS` accepts N jobs, prints `accepted ID` for each as soon as it has the id, and waits for them;
 `recover` drives what is left until nothing is. `warm TOKENS` has a template made and a pool filled, and runs a job on
-a waiting fork; `pooled TOKENS` the same with what is there.
+a waiting fork (`warm-guest`: one that a real VM can run); `pooled TOKENS` the same with what is there.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ def submit(count: int, style: str, tokens: str) -> None:
             client.jobs.wait(job.id, timeout=300)
 
 
-def warm(tokens: str) -> None:
+def warm(tokens: str, style: str = "plain") -> None:
     with Magpie() as client:
         client.templates.warm("base", 1, 256, timeout=120)
-        pooled(client, tokens)
+        pooled(client, tokens, style)
 
 
-def pooled(client: Magpie, tokens: str) -> None:
+def pooled(client: Magpie, tokens: str, style: str = "plain") -> None:
     give_up = time.monotonic() + 60
     while sum(client.monitoring.pool().waiting.values()) < 1:
         assert time.monotonic() < give_up, client.monitoring.pool()
         time.sleep(0.05)
     name = f"warm-{uuid.uuid4()}"
     env = {"TOKENS": tokens, "JOB": name, "MARKER": MARKER}
-    job = client.jobs.create(name=name, script=STYLES["plain"], env=env, memory_mb=256)
+    job = client.jobs.create(name=name, script=STYLES[style], env=env, memory_mb=256)
     tell_accepted(job.id)
     client.jobs.wait(job.id, timeout=120)
 
@@ -75,6 +75,8 @@ if __name__ == "__main__":
             submit(int(count), style, tokens)
         case ["warm", tokens]:
             warm(tokens)
+        case ["warm-guest", tokens]:
+            warm(tokens, "guest")
         case ["pooled", tokens]:
             with Magpie() as client:
                 pooled(client, tokens)

@@ -87,7 +87,7 @@ class Rig:
             assert job["vm_state"] in ("none", "gone"), f"I6: {job['id']} still has a VM"
             self._check_story(job["seq"])
             self._check_log(job)
-        assert not self._leftovers(), f"I6: left behind: {self._leftovers()}"
+        assert not self.leftovers(), f"I6: left behind: {self.leftovers()}"
         self._check_database()
 
     def _check_story(self, seq: int) -> None:
@@ -105,7 +105,8 @@ class Rig:
             assert output.count(b"begin\n") == 1, "I3: the script was started twice"
         assert job["exit_code"] != 99, "I3: the script was started twice"
 
-    def _leftovers(self) -> list[str]:
+    def leftovers(self) -> list[str]:
+        """Return what should have gone: sockets, disks, files of VMs without a job, and processes."""
         run = self.home / "run" if (self.home / "run").is_dir() else self._far_run()
         sockets = [str(path) for path in (run / "c").glob("*")]
         disks = [str(path) for path in (self.home / "jobs").glob("*/*/scratch.qcow2")]

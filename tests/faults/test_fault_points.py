@@ -63,3 +63,4 @@ def test_every_fault_point_lies_on_the_way_of_a_plain_job(rig):
     assert rig.submit() == 0
 
     assert set(rig.points()) == set(FAULT_POINTS)
+    assert rig.accepted == list(rig.jobs()), "the child tells what it was promised"

@@ -46,3 +46,33 @@ def test_every_warm_point_lies_on_the_way_to_a_pooled_start(warm_rig):
     assert warm_rig.finish(warm_rig.start("warm", str(warm_rig.tokens))) == 0
 
     assert set(WARM_POINTS) <= set(warm_rig.points())
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("point", ["T2.after", "P1.after", "P2.after"])
+def test_a_kill_behind_real_jobs_leaves_no_vm(real_rig, point):
+    real_rig.env |= {"MAGPIE_TEMPLATES": "2GiB", "MAGPIE_POOL": "1", "MAGPIE_POOL_MEMORY": "1GiB"}
+
+    assert real_rig.finish(real_rig.start("warm", str(real_rig.tokens), crash_at=point)) == KILLED
+    assert real_rig.finish(real_rig.start("warm-guest", str(real_rig.tokens))) == 0
+
+    real_rig.check()
+    assert real_rig.starts() == ["pool"]
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(300)
+def test_a_real_fork_that_is_killed_with_its_engine_runs_its_script_once(real_rig):
+    real_rig.env |= {"MAGPIE_TEMPLATES": "2GiB", "MAGPIE_POOL": "1", "MAGPIE_POOL_MEMORY": "1GiB"}
+    for point in ("J2.after", "J6.after", "J9.after"):
+        crash = real_rig.start("warm-guest", str(real_rig.tokens), crash_at=point)
+        assert real_rig.finish(crash) == KILLED
+        # Of whichever job: each process takes up first what the one before has left.
+        assert real_rig.points()[-1] == point
+
+    assert real_rig.recover() == 0
+
+    real_rig.check()
+    states = {job["script_state"] for job in real_rig.jobs().values()}
+    assert states == {"succeeded"}
