@@ -216,7 +216,12 @@ class AttemptRun:
         fault_point("J5.before")
         await self._record(
             EventKind.VM_BOOTING,
-            {"start": self._bring_up.kind, "accelerator": self._accelerator.value, "image": image},
+            {
+                "start": self._bring_up.kind,
+                "accelerator": self._accelerator.value,
+                "image": image,
+                "template": self._bring_up.template,
+            },
         )
         fault_point("J5.after")
         self._spans = StartSpans(await self._bring_up.start())

@@ -56,6 +56,12 @@ class BringUp:
         return "cold" if self._origin is None else "fork"
 
     @property
+    def template(self) -> str | None:
+        """The key of the template that it comes from; None for a cold boot."""
+        template = self._origin.template if isinstance(self._origin, PooledVm) else self._origin
+        return None if template is None else template.key
+
+    @property
     def files(self) -> AttemptFiles:
         """The attempt's files."""
         return self._ports.layout.attempt(self._attempt.job_id, self._attempt.number)

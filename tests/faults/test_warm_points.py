@@ -76,3 +76,18 @@ def test_a_real_fork_that_is_killed_with_its_engine_runs_its_script_once(real_ri
     real_rig.check()
     states = {job["script_state"] for job in real_rig.jobs().values()}
     assert states == {"succeeded"}
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(300)
+def test_twenty_real_forks_are_claimed_at_once_by_two_processes(real_rig):
+    real_rig.env |= {"MAGPIE_TEMPLATES": "2GiB", "MAGPIE_POOL": "2", "MAGPIE_POOL_MEMORY": "1GiB"}
+    assert real_rig.finish(real_rig.start("warm-guest", str(real_rig.tokens))) == 0
+
+    both = [real_rig.start("submit", "10", "guest", str(real_rig.tokens)) for _ in range(2)]
+
+    assert [real_rig.finish(child) for child in both] == [0, 0]
+    assert real_rig.recover() == 0
+    real_rig.check()
+    assert len(real_rig.accepted) == 21
+    assert set(real_rig.starts()) <= {"fork", "pool"}

@@ -94,6 +94,7 @@ class Warmer:
     async def open(self) -> None:
         """Remove what an earlier leader left half done, and begin to work."""
         await asyncio.to_thread(self._sweep)
+        await asyncio.to_thread(self._ports.layout.pool_report.unlink, missing_ok=True)
         if self.is_on:
             self._task = asyncio.create_task(self._work(), name="magpie warmer")
 
