@@ -188,6 +188,10 @@ class AttemptRun:
                 if self._origin is None:
                     return await self._judge(failure(Reason.BOOT_TIMEOUT, ended_at=self._ports.clock.now()))
                 return await self._silent_fork()
+            except _InterruptedError:
+                if self._origin is not None and not self._stop_asked:
+                    await self._doubt("its VM ended before the script began")
+                raise
             await self._record(EventKind.STARTED, self._spans.started(launch))
             fault_point("J7.after")
         await self._supervise()

@@ -30,7 +30,7 @@ def make_folder(files: AttemptFiles, sockets: Path) -> None:
     files.folder.mkdir(mode=0o700)
     for path in (files.log, files.console):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
-    _sync(files.folder.parent)
+    sync(files.folder.parent)
 
 
 def adopt_folder(pooled: AttemptFiles, files: AttemptFiles) -> None:
@@ -39,7 +39,7 @@ def adopt_folder(pooled: AttemptFiles, files: AttemptFiles) -> None:
     if files.folder.exists():
         shutil.rmtree(files.folder)
     pooled.folder.rename(files.folder)
-    _sync(files.folder.parent)
+    sync(files.folder.parent)
 
 
 def remove_leftovers(files: AttemptFiles, control: Path) -> None:
@@ -62,8 +62,9 @@ def job_folders(layout: Layout) -> list[str]:
         return []
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Have the kernel write a file or folder to its disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

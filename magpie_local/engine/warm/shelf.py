@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from magpie_local.domain.shape import parse_shape
 from magpie_local.domain.template import MANIFEST, PARTS, Template
-from magpie_local.engine.files import private_folder
+from magpie_local.engine.files import private_folder, sync
 from magpie_local.engine.warm.digest import sparse_sha256
 from magpie_local.errors import InvalidInput, SnapshotUnusable
 
@@ -80,7 +80,7 @@ class TemplateShelf:
         """Make the parts in `template.folder` a template: sum them up, sync them, write the manifest."""
         sums = {part: sparse_sha256(template.folder / part) for part in PARTS}
         for part in PARTS:
-            _sync(template.folder / part)
+            sync(template.folder / part)
         self._remember(template.folder, sums)
         self.touch(template.key)
         manifest = {
@@ -90,9 +90,9 @@ class TemplateShelf:
         }  # fmt: skip
         fresh = template.folder / f".{MANIFEST}"
         fresh.write_text(json.dumps(manifest, indent=2))
-        _sync(fresh)
+        sync(fresh)
         fresh.replace(template.folder / MANIFEST)
-        _sync(template.folder)
+        sync(template.folder)
 
     def verify(self, key: str) -> None:
         """Read a whole template again and compare it with its manifest, whatever is remembered.
@@ -233,11 +233,3 @@ def _changed(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return 0.0
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

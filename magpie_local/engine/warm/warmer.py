@@ -127,7 +127,8 @@ class Warmer:
         A waiting fork is the caller's from now on: it goes to a job, or back by `give_back`.
         """
         self._last_start = self._ports.clock.monotonic()
-        if not self.is_on or job.isolation == "private":
+        # A second attempt boots: whatever was wrong with a fork, it does not happen to a job twice.
+        if not self.is_on or job.isolation == "private" or job.attempt > 0:
             return None
         shape = shape_of(job)
         try:

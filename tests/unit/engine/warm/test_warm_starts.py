@@ -194,6 +194,18 @@ async def test_a_fork_that_stays_silent_is_followed_by_a_cold_boot(world, templa
         assert (job.start, job.attempt) == ("cold", 2)
 
 
+async def test_a_fork_that_dies_before_it_answers_is_followed_by_a_cold_boot(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+        world.faults.fork_silent = True
+        job_id = await driven.submit("echo hello")
+        await driven.hypervisor.kill(await driven.vm(job_id))
+        job = await driven.ended(job_id)
+        assert (job.script_state, job.start, job.attempt) == (ScriptState.SUCCEEDED, "cold", 2)
+        notes = [event.detail["text"] for event in await driven.story(job.id) if event.kind == "note"]
+        assert notes == ["no use of the fork: its VM ended before the script began"]
+
+
 async def test_a_full_disk_refuses_the_wish_and_no_job(world, templates_only):
     world.faults.freeze_error = HostDiskFull()
     async with world.engine(warm=templates_only) as driven:
