@@ -113,6 +113,8 @@ async def test_a_killed_vm_is_gone_and_its_files_stay(fake, spec):
     await eventually(lambda: b"up\n" in spec.log.read_bytes())
     await fake.kill(spec.id)
     await eventually(lambda: _running_in(spec.log.parent) == [])
+    # A process that is ending has lost its command line before its locks.
+    await eventually(lambda: fake._sight(spec.id) is None)
     assert (await fake.sight(spec.id)).condition is Condition.GONE
     assert await fake.sights() == []
     assert spec.control.exists()
