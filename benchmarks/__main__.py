@@ -1,9 +1,9 @@
-"""Run all benchmarks (`./dev bench`): about ten minutes. Each can be run alone as well."""
+"""Run all benchmarks (`./dev bench`): about twenty minutes. Each can be run alone as well."""
 
 from __future__ import annotations
 
 import runpy
 
-for name in ("startup", "store", "queue", "jobs"):
+for name in ("startup", "store", "queue", "jobs", "warm"):
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     print()

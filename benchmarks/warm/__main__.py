@@ -1,4 +1,4 @@
-"""Measure, and print a table: about half an hour with the slow references, ten minutes without."""
+"""Measure, and print a table: about twelve minutes, and six without the slow references (`--fast`)."""
 
 from __future__ import annotations
 
