@@ -218,15 +218,8 @@ class AttemptRun:
         await self._bring_up.prepare()
         fault_point("J4.after")
         fault_point("J5.before")
-        await self._record(
-            EventKind.VM_BOOTING,
-            {
-                "start": self._bring_up.kind,
-                "accelerator": self._accelerator.value,
-                "image": image,
-                "template": self._bring_up.template,
-            },
-        )
+        origin = self._bring_up.described(image)
+        await self._record(EventKind.VM_BOOTING, {**origin, "accelerator": self._accelerator.value})
         fault_point("J5.after")
         self._spans = StartSpans(await self._bring_up.start())
         self.has_vm = True

@@ -55,11 +55,10 @@ class BringUp:
             return "pool"
         return "cold" if self._origin is None else "fork"
 
-    @property
-    def template(self) -> str | None:
-        """The key of the template that it comes from; None for a cold boot."""
+    def described(self, image: str) -> dict[str, str | None]:
+        """Return what the VM comes from, for the job's story; `image` is the image's version."""
         template = self._origin.template if isinstance(self._origin, PooledVm) else self._origin
-        return None if template is None else template.key
+        return {"start": self.kind, "image": image, "template": None if template is None else template.key}
 
     @property
     def files(self) -> AttemptFiles:
