@@ -19,6 +19,7 @@ from magpie_local.domain.states import EventKind, ScriptState, VmState
 from magpie_local.domain.template import Template
 from magpie_local.domain.vm import Condition
 from magpie_local.engine.bringup import BringUp
+from magpie_local.engine.destruction import destroy
 from magpie_local.engine.evidence import Evidence, gather, secure
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import remove_leftovers
@@ -32,6 +33,7 @@ from magpie_local.errors import (
     ImageBroken,
     ImageNotFound,
     MagpieError,
+    SnapshotUnusable,
     StateError,
 )
 from magpie_local.ports.guest import Order
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.vm import Accelerator
     from magpie_local.engine.context import Options, Ports
     from magpie_local.engine.warm.warmer import Origin
-    from magpie_local.ports.guest import GuestSession
+    from magpie_local.ports.guest import GuestSession, Launch
     from magpie_local.ports.store import Detail
 
 T = TypeVar("T")
@@ -64,6 +66,13 @@ _LAST_WORDS = 2.0
 
 class _InterruptedError(Exception):
     """The attempt was stopped, or its VM went, before its script had started."""
+
+
+#: What to say of a fork, where the error has no words of its own.
+_TROUBLE: dict[type[Exception], str] = {
+    TimeoutError: f"it did not answer within {_FORK_PATIENCE:.0f} s",
+    _InterruptedError: "its VM ended before the script began",
+}
 
 
 class AttemptRun:
@@ -173,41 +182,47 @@ class AttemptRun:
         except (HostError, OSError) as error:
             if self._origin is None:
                 raise
-            await self._doubt(error)
+            await self._doubt(error, distrust=isinstance(error, SnapshotUnusable))
             return None
         return await self._from_vm()
 
     async def _from_vm(self) -> Outcome | None:
         if self.job.script_state is ScriptState.STARTING:
             try:
-                async with asyncio.timeout(self._boot_budget()):
-                    begun = self._line.begin(self._ready, self._settle, self._order)
-                    launch = await self._unless_interrupted(begun)
-                    fault_point("J9.after")
-            except TimeoutError:
-                if self._origin is None:
+                launch = await self._launch()
+            except (HostError, TimeoutError, _InterruptedError) as error:
+                if self.job.start in ("fork", "pool") and not self._stop_asked:
+                    return await self._without_fork(error)
+                if isinstance(error, TimeoutError):
                     return await self._judge(failure(Reason.BOOT_TIMEOUT, ended_at=self._ports.clock.now()))
-                return await self._silent_fork()
-            except _InterruptedError:
-                if self._origin is not None and not self._stop_asked:
-                    await self._doubt("its VM ended before the script began")
                 raise
             await self._record(EventKind.STARTED, self._spans.started(launch))
             fault_point("J7.after")
         await self._supervise()
         return await self._judge()
 
-    async def _silent_fork(self) -> Outcome | None:
-        """Take away a fork that does not answer; where it did not run the script either, the job gets another VM."""
-        await self._doubt(f"it did not answer within {_FORK_PATIENCE:.0f} s")
-        await self._destroy()
-        self._condition = Condition.GONE
-        return await self._judge()
+    async def _launch(self) -> Launch | None:
+        async with asyncio.timeout(self._boot_budget()):
+            launch = await self._unless_interrupted(self._line.begin(self._ready, self._settle, self._order))
+            fault_point("J9.after")
+            return launch
 
-    async def _doubt(self, why: object) -> None:
+    async def _without_fork(self, trouble: Exception) -> Outcome | None:
+        """Take away a fork in which the script could not be started; the job gets a VM that boots.
+
+        Whatever happened to the fork, also a panic: its template may be the cause, and the job is not. Where the
+        script has started after all, the evidence decides as ever.
+        """
+        await self._doubt(_TROUBLE.get(type(trouble), trouble))
+        await destroy(self._ports.hypervisor, self.attempt.vm_id)
+        self._condition = Condition.GONE
+        evidence = await self._look()
+        return await self._judge() if evidence.started or evidence.exit else None
+
+    async def _doubt(self, why: object, *, distrust: bool = True) -> None:
         """Note that a fork is of no use; where it was not one that had worked already, its template is given up."""
-        await self._record(EventKind.NOTE, {"text": f"no use of the {self._bring_up.kind}: {why}"})
-        if isinstance(self._origin, Template):
+        await self._record(EventKind.NOTE, {"text": f"no use of the {self.job.start or self._bring_up.kind}: {why}"})
+        if isinstance(self._origin, Template) and distrust:
             self._distrust(self._origin, why)
 
     async def _boot(self) -> None:
@@ -345,7 +360,7 @@ class AttemptRun:
         if self.job.vm_state.is_alive and self.job.vm_state is not VmState.STOPPING:
             await self._record(EventKind.VM_STOPPING)
         fault_point("J12.before")
-        await self._destroy()
+        await destroy(self._ports.hypervisor, self.attempt.vm_id)
         fault_point("J12.after")
         # Cleaned up before the end is recorded: what is recorded as gone is never looked at again.
         await asyncio.to_thread(remove_leftovers, self._files, self._control)
@@ -354,16 +369,6 @@ class AttemptRun:
             await self._record(EventKind.VM_GONE)
         fault_point("J14.after")
         self._changed()
-
-    async def _destroy(self) -> None:
-        delay = 0.5
-        while True:
-            try:
-                return await self._ports.hypervisor.destroy(self.attempt.vm_id)
-            except HostError as error:
-                _log.warning("VM of %s not gone yet: %s", self.attempt.id, error, extra={"action": "destroy_failed"})
-            await asyncio.sleep(delay)
-            delay = min(2 * delay, 30.0)
 
     # Small things
 

@@ -19,7 +19,7 @@ from magpie_local.domain.vm import Condition, Disk, StartTimes, VmSpec
 from magpie_local.engine.files import adopt_folder, make_folder
 from magpie_local.engine.warm.fork import fork_spec
 from magpie_local.engine.warm.pool import PooledVm
-from magpie_local.errors import HypervisorTimeout
+from magpie_local.errors import HostError, HypervisorTimeout
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,10 +75,13 @@ class BringUp:
 
         Raises:
             ImageNotFound, ImageBroken.
+            HostError: it is not the one that the template was made of.
         """
         if isinstance(self._origin, PooledVm):
             return self._origin.template.image_version
         self._image = await self._ports.images.resolve(self._job.image)
+        if self._origin is not None and self._image.version != self._origin.image_version:
+            raise HostError(f"The image {self._job.image} was built anew since the template was chosen.", hint="")
         return self._image.version
 
     async def prepare(self) -> None:

@@ -15,8 +15,9 @@ from magpie_local.engine.evidence import gather
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import job_folders, remove_job
 from magpie_local.engine.recovery import Step, decide
+from magpie_local.engine.warm.filler import Load
 from magpie_local.engine.warm.pool import PooledVm
-from magpie_local.engine.warm.warmer import Load, Warmer
+from magpie_local.engine.warm.warmer import Warmer
 from magpie_local.errors import LeadershipLost
 
 if TYPE_CHECKING:
@@ -165,8 +166,8 @@ class Leader:
         admission = admit(queue, running, self._capacity)
         for job in admission.start:
             await self._start_job(job)
+        self._tell_warmer()
         blocked = admission.blocked
-        self._tell_warmer(waits_for_memory=blocked is not None and "memory" in (admission.reason or ""))
         if blocked is not None and blocked.waiting != admission.reason:
             await self._ports.leader.waiting(blocked.id, admission.reason)
             self._bell.ring()
@@ -176,22 +177,22 @@ class Leader:
         fault_point("J2.before")
         origin = await self._warmer.origin(job)
         vm_id = origin.id if isinstance(origin, PooledVm) else None
-        attempt = await self._ports.leader.claim(job.id, boot_id=self._ports.clock.boot_id(), vm_id=vm_id)
-        fault_point("J2.after")
-        if attempt is None:
-            self._warmer.give_back(origin)
-            return
-        claimed = await self._ports.jobs.get(job.id)
+        claimed = None
+        try:
+            claimed = await self._ports.leader.claim(job.id, boot_id=self._ports.clock.boot_id(), vm_id=vm_id)
+            fault_point("J2.after")
+        finally:
+            if claimed is None:
+                self._warmer.give_back(origin)
         if claimed is not None:
-            run = self._make_run(claimed, attempt, origin)
+            run = self._make_run(*claimed, origin)
             self._drive(run, run.run())
 
-    def _tell_warmer(self, *, waits_for_memory: bool) -> None:
+    def _tell_warmer(self) -> None:
         assert self._warmer is not None
         jobs = [run.job for run in self._runs.values() if not run.job.script_state.is_final]
         starting = sum(job.script_state is ScriptState.STARTING for job in jobs)
-        busy = sum(job.vcpus for job in jobs)
-        self._warmer.note(Load(busy_cpus=busy, starting=starting, waits_for_memory=waits_for_memory))
+        self._warmer.note(Load(busy_cpus=sum(job.vcpus for job in jobs), starting=starting))
 
     # Runs
 

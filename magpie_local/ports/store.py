@@ -81,7 +81,9 @@ class LeaderStore(Protocol):
         """Return jobs with a stop or delete request that is still to be carried out."""
         ...
 
-    async def claim(self, job_id: JobId, *, boot_id: str, vm_id: VmId | None = None) -> Attempt | None:
+    async def claim(
+        self, job_id: JobId, *, boot_id: str, vm_id: VmId | None = None
+    ) -> tuple[JobRecord, Attempt] | None:
         """Move a queued job to `starting` with a new attempt (nonce, VM id); None where it is queued no more.
 
         `vm_id` is that of a VM that waits in the pool; otherwise the attempt gets a fresh one.

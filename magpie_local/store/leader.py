@@ -53,7 +53,9 @@ class SqliteLeader:
         """Return jobs with a stop or delete request that is still to be carried out."""
         return await self._jobs("requested_jobs")
 
-    async def claim(self, job_id: JobId, *, boot_id: str, vm_id: VmId | None = None) -> Attempt | None:
+    async def claim(
+        self, job_id: JobId, *, boot_id: str, vm_id: VmId | None = None
+    ) -> tuple[JobRecord, Attempt] | None:
         """Move a queued job to `starting` with a new attempt; None where it is queued no more."""
         work = partial(_claim, job_id=job_id, boot_id=boot_id, vm_id=vm_id, now=self._clock.now())
         return await self._write(work, vital=False)
@@ -103,7 +105,9 @@ def _unsettled(session: Session) -> list[tuple[JobRecord, Attempt]]:
     return pairs
 
 
-def _claim(session: Session, *, job_id: JobId, boot_id: str, vm_id: VmId | None, now: float) -> Attempt | None:
+def _claim(
+    session: Session, *, job_id: JobId, boot_id: str, vm_id: VmId | None, now: float
+) -> tuple[JobRecord, Attempt] | None:
     job = steps.find_job(session, job_id)
     if job is None or job.script_state is not ScriptState.QUEUED:
         return None
@@ -111,9 +115,9 @@ def _claim(session: Session, *, job_id: JobId, boot_id: str, vm_id: VmId | None,
         job_id=job_id, number=job.attempt + 1, vm_id=vm_id or new_vm_id(), nonce=secrets.token_hex(16),
         boot_id=boot_id, claimed_at=now,
     )  # fmt: skip
-    steps.step(session, job, EventKind.CLAIMED, now=now, attempt=attempt.number)
-    steps.add_attempt(session, job, attempt)
-    return attempt
+    claimed = steps.step(session, job, EventKind.CLAIMED, now=now, attempt=attempt.number)
+    steps.add_attempt(session, claimed, attempt)
+    return claimed, attempt
 
 
 def _record(

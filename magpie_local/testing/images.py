@@ -22,6 +22,8 @@ class FakeImages:
     def __init__(self, folder: Path, names: Iterable[str] = ("base",)) -> None:
         self._folder = folder
         self._names = frozenset(names)
+        #: Another one stands for images that were built anew.
+        self.version = "fake-1"
 
     async def resolve(self, name: str) -> BootImage:
         """Return the image.
@@ -38,7 +40,7 @@ class FakeImages:
             for file in files:
                 file.write_bytes(b"fake")
         return BootImage(
-            name=name, version="fake-1", kernel=kernel, initrd=initrd, root=root, scratch=scratch,
+            name=name, version=self.version, kernel=kernel, initrd=initrd, root=root, scratch=scratch,
             cmdline="quiet", architecture="x86_64", min_memory_mb=64,
         )  # fmt: skip
 

@@ -53,8 +53,10 @@ async def add(store: Store, name: str = "job", **fields: object) -> JobRecord:
 
 
 async def claim(store: Store, job_id: JobId) -> Attempt:
-    attempt = await store.leader.claim(job_id, boot_id="boot")
-    assert attempt is not None
+    claimed = await store.leader.claim(job_id, boot_id="boot")
+    assert claimed is not None
+    job, attempt = claimed
+    assert (job.id, job.script_state, job.attempt) == (job_id, ScriptState.STARTING, attempt.number)
     return attempt
 
 

@@ -16,6 +16,7 @@ from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import make_folder
 from magpie_local.engine.renewal import new_renewal
 from magpie_local.engine.warm.handshake import conversation
+from magpie_local.engine.warm.lifeline import while_it_lives
 from magpie_local.errors import HostDiskFull, HostError
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ async def make_template(ports: Ports, shelf: TemplateShelf, plan: Plan) -> Templ
     """
     folder = await asyncio.to_thread(shelf.begin, plan.key)
     try:
-        _check_room(plan.shape, shutil.disk_usage(folder).free)
+        await asyncio.to_thread(_make_room, shelf, plan.shape, folder)
         async with _template_vm(ports, plan, folder):
-            async with asyncio.timeout(plan.boot_timeout + _EXERCISE_BUDGET):
-                await _exercise(ports, plan)
+            what, budget = f"The VM for a template of {plan.shape}", plan.boot_timeout + _EXERCISE_BUDGET
+            await while_it_lives(ports.hypervisor, plan.vm_id, _exercise(ports, plan), budget=budget, what=what)
             fault_point("T1.after")
             await ports.vms.freeze(plan.vm_id, folder / DEVICES)
             fault_point("T2.after")
@@ -70,11 +71,11 @@ async def make_template(ports: Ports, shelf: TemplateShelf, plan: Plan) -> Templ
         )  # fmt: skip
         await ports.disks.overlay(folder / BLANK, template.scratch)
         await asyncio.to_thread(shelf.finish, template)
-    except TimeoutError:
+    except BaseException as error:
+        full = isinstance(error, HostError) and await asyncio.to_thread(_is_full, plan.shape, folder)
         await asyncio.to_thread(shelf.remove, plan.key)
-        raise HostError(f"The VM for a template of {plan.shape} did not get ready in time.") from None
-    except BaseException:
-        await asyncio.to_thread(shelf.remove, plan.key)
+        if full:
+            raise HostDiskFull(f"The disk filled up while a template of {plan.shape} was saved.") from error
         raise
     fault_point("T3.after")
     return template
@@ -109,7 +110,18 @@ async def _exercise(ports: Ports, plan: Plan) -> None:
         await session.exercise()
 
 
-def _check_room(shape: Shape, free: int) -> None:
+def _is_full(shape: Shape, folder: Path) -> bool:
+    """Return whether the rest of a template's memory would not fit beside what is there."""
+    try:
+        written = (folder / RAM).stat().st_blocks * 512
+    except OSError:
+        written = 0
+    return shutil.disk_usage(folder).free < shape.memory_mb * MIB - written
+
+
+def _make_room(shelf: TemplateShelf, shape: Shape, folder: Path) -> None:
     needed = shape.memory_mb * MIB + _MARGIN
+    shelf.make_room(needed, shape)
+    free = shutil.disk_usage(folder).free
     if free < needed:
         raise HostDiskFull(f"A template of {shape} may take {format_bytes(needed)}, and {format_bytes(free)} are free.")

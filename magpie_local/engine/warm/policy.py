@@ -32,8 +32,8 @@ class Situation:
     starting: int
     #: Since the last job's start.
     quiet: float
-    #: Waiting and coming forks by shape, and what they take together.
-    pooled: Mapping[Shape, int]
+    #: Waiting and coming forks by their template's key, and what they take together.
+    pooled: Mapping[str, int]
     pool_mb: int
     #: The host's memory: all of it, and what could be had without swapping.
     host_mb: int
@@ -49,18 +49,27 @@ def may_work(situation: Situation) -> bool:
     )
 
 
-def next_fork(situation: Situation, shapes: Sequence[Shape], options: WarmOptions) -> Shape | None:
-    """Return the shape that the pool should get one more fork of: the least provided, in the order of `shapes`."""
+def lacking(situation: Situation, keys: Sequence[str], options: WarmOptions) -> list[str]:
+    """Return the templates of which the pool should get one more fork, the first that can be had.
+
+    The least provided come first, then in the order of `keys`; none where there is no room or no time for a fork.
+    """
     room = options.pool_memory_mb - situation.pool_mb >= FORK_COST_MB
-    if not may_work(situation) or not room or _left(situation) < FORK_COST_MB:
-        return None
-    lacking = [shape for shape in shapes if situation.pooled.get(shape, 0) < options.pool]
-    return min(lacking, key=lambda shape: situation.pooled.get(shape, 0), default=None)
+    # A fork more than what is needed stays free: one that grows must not be the end of all.
+    if not may_work(situation) or not room or _free(situation) < 2 * FORK_COST_MB:
+        return []
+    wanting = [key for key in keys if situation.pooled.get(key, 0) < options.pool]
+    return sorted(wanting, key=lambda key: situation.pooled.get(key, 0))
 
 
-def is_short(situation: Situation, *, job_waits_for_memory: bool) -> bool:
+def is_short(situation: Situation) -> bool:
     """Whether the pool must give its memory back."""
-    return job_waits_for_memory or _left(situation) < 0
+    return _free(situation) < 0
+
+
+def free_mb(host_mb: float, available_mb: float) -> float:
+    """Return the memory that background work may take, of what the host has and has left (all in MiB)."""
+    return available_mb - RESERVE * host_mb
 
 
 def shapes_to_serve(configured: Iterable[Shape], used: Iterable[tuple[Shape, float]], now: float) -> list[Shape]:
@@ -78,5 +87,5 @@ def shapes_to_serve(configured: Iterable[Shape], used: Iterable[tuple[Shape, flo
     return list(dict.fromkeys(shape for _, shape in recent))[:MAX_RECENT]
 
 
-def _left(situation: Situation) -> float:
-    return situation.available_mb - RESERVE * situation.host_mb
+def _free(situation: Situation) -> float:
+    return free_mb(situation.host_mb, situation.available_mb)

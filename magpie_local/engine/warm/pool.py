@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,14 @@ from magpie_local.engine.files import make_folder
 from magpie_local.engine.renewal import new_renewal
 from magpie_local.engine.warm.fork import fork_spec
 from magpie_local.engine.warm.handshake import conversation
+from magpie_local.engine.warm.lifeline import while_it_lives
 from magpie_local.errors import HostError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from magpie_local.domain.ids import VmId
     from magpie_local.domain.layout import AttemptFiles
-    from magpie_local.domain.shape import Shape
     from magpie_local.domain.template import Template
     from magpie_local.domain.vm import BootImage
     from magpie_local.engine.context import Ports
@@ -58,19 +59,20 @@ class Pool:
         """The VMs that belong to it at this moment."""
         return {*self._waiting, *self._coming}
 
-    def counts(self, *, waiting_only: bool = False) -> Counter[Shape]:
-        """Return how many forks there are of each shape, those that are coming included."""
-        vms = [*self._waiting.values(), *(() if waiting_only else self._coming.values())]
-        return Counter(vm.template.shape for vm in vms)
+    @property
+    def waiting(self) -> list[Template]:
+        """The template of each fork that waits."""
+        return [vm.template for vm in self._waiting.values()]
+
+    @property
+    def coming(self) -> list[Template]:
+        """The template of each fork that is to wait soon."""
+        return [vm.template for vm in self._coming.values()]
 
     def take(self, key: str) -> PooledVm | None:
         """Hand out a fork of the template `key`, the one that waited longest; it is the caller's from now on."""
         found = next((vm for vm in self._waiting.values() if vm.template.key == key), None)
         return None if found is None else self._waiting.pop(found.id)
-
-    def give_back(self, vm: PooledVm) -> None:
-        """Take back a fork that was handed out and not touched."""
-        self._waiting[vm.id] = vm
 
     async def add(self, template: Template, image: BootImage) -> None:
         """Start one more fork and have it wait.
@@ -83,38 +85,40 @@ class Pool:
         vm = PooledVm(id=vm_id, template=template, files=self._ports.layout.warming(vm_id))
         self._coming[vm_id] = vm
         try:
-            async with asyncio.timeout(_FILL_BUDGET):
-                await self._start(vm, image)
+            await self._start(vm, image)
+            what = f"A fork of {template.shape} for the pool"
+            await while_it_lives(self._ports.hypervisor, vm_id, self._prepare(vm), budget=_FILL_BUDGET, what=what)
             fault_point("P1.after")
             await self._ports.vms.pause(vm_id)
             fault_point("P2.after")
-        except BaseException as error:
-            await self._end(vm)
-            if isinstance(error, TimeoutError):
-                raise HostError(f"A fork of {template.shape} for the pool did not get ready in time.") from None
+        except BaseException:
+            await self.end(vm)
             raise
         finally:
             died = self._coming.pop(vm_id, None) is None
         if died:
-            await self._end(vm)
+            await self.end(vm)
             raise HostError(f"A fork of {template.shape} for the pool died.", hint="")
         self._waiting[vm_id] = vm
 
     def lose(self, vm_id: VmId) -> PooledVm | None:
-        """Forget a fork that has died; return it if it was one of ours. What it needed goes with `clear`."""
+        """Forget a fork that has died; return it if it was one of ours. What it needed goes with `end`."""
         self._coming.pop(vm_id, None)
         return self._waiting.pop(vm_id, None)
 
-    async def clear(self, vm: PooledVm) -> None:
-        """Remove what a lost fork has left."""
-        await self._end(vm)
+    async def end(self, vm: PooledVm) -> None:
+        """End a fork that was handed out or lost, and remove what is left of it."""
+        with contextlib.suppress(HostError):
+            await self._ports.hypervisor.destroy(vm.id)
+        await asyncio.to_thread(shutil.rmtree, vm.files.folder, ignore_errors=True)
+        self._ports.layout.control(vm.id).unlink(missing_ok=True)
 
-    async def drain(self, unwanted_only: set[str] | None = None) -> int:
+    async def drain(self, keys: Collection[str] | None = None) -> int:
         """End the forks that wait: all, or those of the templates named; return how many."""
-        leaving = [vm for vm in self._waiting.values() if unwanted_only is None or vm.template.key in unwanted_only]
+        leaving = [vm for vm in self._waiting.values() if keys is None or vm.template.key in keys]
         for vm in leaving:
             del self._waiting[vm.id]
-        await asyncio.gather(*map(self._end, leaving))
+        await asyncio.gather(*map(self.end, leaving))
         return len(leaving)
 
     async def _start(self, vm: PooledVm, image: BootImage) -> None:
@@ -123,13 +127,9 @@ class Pool:
         await asyncio.to_thread(shutil.copyfile, vm.template.blank, vm.files.scratch)
         spec = fork_spec(self._ports, vm.id, vm.template, image, vm.files, attempt_id="pool", held=True)
         await self._ports.hypervisor.start(spec)
+
+    async def _prepare(self, vm: PooledVm) -> None:
         identity = await self._ports.guest.new_identity(vm.id)
-        async with conversation(self._ports.guest, control) as (session, _):
+        async with conversation(self._ports.guest, self._ports.layout.control(vm.id)) as (session, _):
             await session.exercise()
             await session.settle(identity, new_renewal(self._ports.clock))
-
-    async def _end(self, vm: PooledVm) -> None:
-        with contextlib.suppress(HostError):
-            await self._ports.hypervisor.destroy(vm.id)
-        await asyncio.to_thread(shutil.rmtree, vm.files.folder, ignore_errors=True)
-        self._ports.layout.control(vm.id).unlink(missing_ok=True)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from magpie_local.domain.shape import Shape
+
 _CHECKED, _USED = "checked.json", "used"
 _FORMAT = 1
 
@@ -139,6 +141,29 @@ class TemplateShelf:
                 removed.append(shelved.key)
         return removed
 
+    def make_room(self, needed: int, shape: Shape) -> None:
+        """Remove templates until `needed` bytes are free on their disk; none where that would not do.
+
+        Those of the shape that is to be made go first: they are of something that has changed since.
+        """
+        contents = self.contents()
+        if shutil.disk_usage(self._folder).free + sum(shelved.size for shelved in contents) < needed:
+            return
+        for shelved in sorted(contents, key=lambda one: (not _is_of(one, shape), one.used_at)):
+            if shutil.disk_usage(self._folder).free >= needed:
+                return
+            self.remove(shelved.key)
+
+    def discard(self, template: Template) -> bool:
+        """Remove this very template, and not one that was made since under its key; return whether it was there."""
+        try:
+            present, _ = _read_manifest(template.folder)
+        except FileNotFoundError:
+            return False
+        except SnapshotUnusable:
+            return self.remove(template.key)
+        return present.created_at == template.created_at and self.remove(template.key)
+
     def sweep(self) -> None:
         """Remove what a crash in the middle of making or removing has left; only the leader may call it."""
         with contextlib.suppress(FileNotFoundError):
@@ -215,6 +240,10 @@ def _read_manifest(folder: Path) -> tuple[Template, dict[str, str]]:
     except (OSError, ValueError, KeyError, TypeError, InvalidInput) as error:
         raise _damaged(folder, MANIFEST, f"can't be read: {error}") from error
     return template, {str(part): str(value) for part, value in raw["sha256"].items()}
+
+
+def _is_of(shelved: Shelved, shape: Shape) -> bool:
+    return shelved.template is not None and shelved.template.shape == shape
 
 
 def _damaged(folder: Path, part: str, what: str) -> SnapshotUnusable:

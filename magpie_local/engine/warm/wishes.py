@@ -58,10 +58,14 @@ class Wishes:
             (self._failed / str(shape)).write_text(reason)
         self.grant(shape)
 
-    def refusal(self, shape: Shape, *, since: float = 0.0) -> str | None:
-        """Return why the last wish was refused, if that was after `since` (wall clock), and no wish was left since."""
+    def refusal(self, shape: Shape, *, now: float | None = None) -> str | None:
+        """Return why the last wish was refused, if none was left since.
+
+        With `now` (wall clock) only where that was within PATIENCE: one from the future counts as an old one.
+        """
         path = self._failed / str(shape)
         try:
-            return path.read_text() if path.stat().st_mtime >= since else None
+            recent = now is None or 0 <= now - path.stat().st_mtime < PATIENCE
+            return path.read_text() if recent else None
         except OSError:
             return None

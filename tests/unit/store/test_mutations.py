@@ -32,8 +32,9 @@ async def use(store: Store) -> None:
     await store.leader.requested()
     await store.jobs.counts()
     [job] = await store.jobs.add([(new_job_id(), JobSpec(name="after", script=b"true"))])
-    attempt = await store.leader.claim(job.id, boot_id="boot")
-    assert attempt is not None
+    claimed = await store.leader.claim(job.id, boot_id="boot")
+    assert claimed is not None
+    _, attempt = claimed
     await store.leader.finish(attempt, Outcome(kind=EventKind.FAILED, state=ScriptState.FAILED))
     await store.jobs.delete(job.id)
 
@@ -73,8 +74,9 @@ async def test_200_damaged_databases_work_whole_or_are_reported(layout: Layout, 
             spec = JobSpec(name=f"job {number}", script=b"echo\n" * 300, env={"KEY": "value" * 50})
             [job] = await store.jobs.add([(new_job_id(), spec)])
             if number % 2:
-                attempt = await store.leader.claim(job.id, boot_id="boot")
-                assert attempt is not None
+                claimed = await store.leader.claim(job.id, boot_id="boot")
+                assert claimed is not None
+                _, attempt = claimed
                 await store.leader.record(attempt, EventKind.VM_BOOTING)
     good = layout.database.read_bytes()
     outcomes: Counter[str] = Counter()

@@ -32,8 +32,8 @@ async def main():
         while queue := await store.leader.queue(5):
             for job in queue:
                 try:
-                    if attempt := await store.leader.claim(job.id, boot_id="boot"):
-                        print(attempt.job_id, attempt.vm_id)
+                    if claimed := await store.leader.claim(job.id, boot_id="boot"):
+                        print(claimed[1].job_id, claimed[1].vm_id)
                 except LeadershipLost:
                     await store.leader.lead()
 

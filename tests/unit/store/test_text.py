@@ -49,7 +49,8 @@ async def test_reasons_and_details_come_back_as_they_were(
     stored = await store.jobs.get(job.id)
     assert stored is not None
     assert stored.waiting == reason
-    attempt = await store.leader.claim(job.id, boot_id="boot")
-    assert attempt is not None
+    claimed = await store.leader.claim(job.id, boot_id="boot")
+    assert claimed is not None
+    _, attempt = claimed
     await store.leader.record(attempt, EventKind.NOTE, detail)
     assert (await store.jobs.story(job.id))[-1].detail == detail

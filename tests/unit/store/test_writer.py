@@ -187,8 +187,9 @@ async def test_on_a_full_disk_the_ballast_is_given_up_to_end_a_job_but_not_to_ac
     async with open_store(layout, clock) as store:
         await store.leader.lead()
         [job] = await store.jobs.add([(new_job_id(), SPEC)])
-        attempt = await store.leader.claim(job.id, boot_id="boot")
-        assert attempt is not None
+        claimed = await store.leader.claim(job.id, boot_id="boot")
+        assert claimed is not None
+        _, attempt = claimed
         assert layout.ballast.stat().st_size == SIZE
         fill(layout.root)
         with pytest.raises(HostDiskFull):

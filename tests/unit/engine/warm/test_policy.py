@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from magpie_local.engine.warm.policy import (
     RESERVE,
     Situation,
     is_short,
-    next_fork,
+    lacking,
     shapes_to_serve,
 )
 
@@ -44,30 +45,29 @@ def options(**fields: Any) -> WarmOptions:
         {"busy_cpus": 2},
         {"quiet": 0.1},
         {"pool_mb": 10 * FORK_COST_MB},
-        {"available_mb": 1000},
-        {"pooled": {A: 2}},
+        {"available_mb": int(16000 * RESERVE) + 2 * FORK_COST_MB - 1},
+        {"pooled": {"a": 2}},
     ],
 )
 def test_no_fork_is_added_when(fields: dict[str, Any]) -> None:
-    assert next_fork(situation(), [A], options()) == A
-    assert next_fork(situation(**fields), [A], options()) is None
+    assert lacking(situation(), ["a"], options()) == ["a"]
+    assert lacking(situation(**fields), ["a"], options()) == []
 
 
 def test_a_host_with_one_cpu_fills_its_pool_while_nothing_runs() -> None:
-    assert next_fork(situation(host_cpus=1), [A], options()) == A
-    assert next_fork(situation(host_cpus=1, busy_cpus=1), [A], options()) is None
+    assert lacking(situation(host_cpus=1), ["a"], options()) == ["a"]
+    assert lacking(situation(host_cpus=1, busy_cpus=1), ["a"], options()) == []
 
 
-def test_the_least_provided_shape_gets_the_next_and_the_first_named_wins_a_tie() -> None:
-    assert next_fork(situation(pooled={A: 1}), [A, B], options()) == B
-    assert next_fork(situation(pooled={A: 1, B: 1}), [A, B], options()) == A
+def test_the_least_provided_comes_first_and_the_first_named_wins_a_tie() -> None:
+    assert lacking(situation(pooled={"a": 1}), ["a", "b"], options()) == ["b", "a"]
+    assert lacking(situation(pooled={"a": 1, "b": 1}), ["a", "b"], options()) == ["a", "b"]
 
 
-def test_memory_is_short_when_the_reserve_is_touched_or_a_job_waits_for_it() -> None:
+def test_memory_is_short_when_the_reserve_is_touched() -> None:
     reserve = int(16000 * RESERVE)
-    assert not is_short(situation(available_mb=reserve), job_waits_for_memory=False)
-    assert is_short(situation(available_mb=reserve - 1), job_waits_for_memory=False)
-    assert is_short(situation(), job_waits_for_memory=True)
+    assert not is_short(situation(available_mb=reserve))
+    assert is_short(situation(available_mb=reserve - 1))
 
 
 def test_shapes_that_were_named_count_alone_and_once() -> None:
@@ -82,15 +82,16 @@ def test_otherwise_those_used_lately_the_newest_first() -> None:
 
 @given(
     st.integers(0, 100_000), st.integers(0, 100_000), st.integers(0, 64), st.integers(0, 5000),
-    st.lists(st.sampled_from([A, B, C]), max_size=20),
+    st.lists(st.sampled_from("abc"), max_size=20),
 )  # fmt: skip
 def test_whatever_the_situation_the_budgets_hold(
-    available: int, budget: int, count: int, used: int, pooled: list[Shape]
+    available: int, budget: int, count: int, used: int, pooled: list[str]
 ) -> None:
-    counts = {shape: pooled.count(shape) for shape in pooled}
+    counts = Counter(pooled)
     now = situation(available_mb=available, pool_mb=used, pooled=counts)
-    shape = next_fork(now, [A, B, C], options(pool=count, pool_memory_mb=budget))
-    if shape is not None:
-        assert counts.get(shape, 0) < count
+    found = lacking(now, ["a", "b", "c"], options(pool=count, pool_memory_mb=budget))
+    assert all(counts[key] < count for key in found)
+    if found:
         assert used + FORK_COST_MB <= budget
         assert available - FORK_COST_MB >= 16000 * RESERVE
+    assert not (found and is_short(now))

@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from magpie_local.domain.ids import VmId
 from magpie_local.domain.shape import Shape
 from magpie_local.domain.states import ScriptState
 from magpie_local.domain.template import RAM
+from magpie_local.domain.vm import Condition
+from magpie_local.engine.warm import policy
 from magpie_local.engine.warm.report import PoolReport, read_report
 from magpie_local.engine.warm.shelf import TemplateShelf
-from magpie_local.errors import HostDiskFull, SnapshotUnusable
+from magpie_local.engine.warm.warmer import Origin, Warmer
+from magpie_local.errors import HostDiskFull, HostError, SnapshotUnusable
+from magpie_local.guest.channel import AgentSession
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +64,18 @@ async def with_template(driven) -> str:
     await until(lambda: not driven.engine.wishes.all())
     (one,) = shelf(driven).contents()
     return one.key
+
+
+async def unclaimed_vm(driven) -> VmId:
+    """Wait for a VM that belongs to no job, and return its id."""
+    give_up = time.monotonic() + 20
+    while True:
+        for sight in await driven.hypervisor.sights():
+            of_no_job = sight.attempt_id == "pool" or sight.attempt_id.startswith("template.")
+            if of_no_job and sight.condition is Condition.RUNNING:
+                return VmId(sight.id)
+        assert time.monotonic() < give_up
+        await asyncio.sleep(0.01)
 
 
 async def test_the_first_job_boots_cold_and_leaves_a_template_for_the_next(world, templates_only):
@@ -206,6 +224,97 @@ async def test_a_fork_that_dies_before_it_answers_is_followed_by_a_cold_boot(wor
         assert notes == ["no use of the fork: its VM ended before the script began"]
 
 
+async def test_a_fork_that_refuses_is_followed_by_a_cold_boot(world, templates_only, monkeypatch):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+        settle, calls = AgentSession.settle, []
+
+        async def refuse_first(session: AgentSession, *words: Any) -> None:
+            calls.append(session)
+            if len(calls) == 1:
+                raise HostError("EIO")
+            await settle(session, *words)
+
+        monkeypatch.setattr(AgentSession, "settle", refuse_first)
+        job = await ran(driven)
+        assert (job.start, job.attempt) == ("cold", 2)
+        await until(lambda: shelf(driven).contents() == [])
+
+
+async def test_a_fork_whose_kernel_panics_is_followed_by_a_cold_boot(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+        world.faults.fork_silent = True
+        job_id = await driven.submit("echo hello")
+        vm_id = await driven.vm(job_id)
+        driven.ports.layout.attempt(job_id, 1).console.write_text("Kernel panic - not syncing")
+        await driven.hypervisor.kill(vm_id)
+        job = await driven.ended(job_id)
+        assert (job.script_state, job.start, job.attempt) == (ScriptState.SUCCEEDED, "cold", 2)
+
+
+async def test_an_image_built_anew_between_choice_and_start_costs_a_cold_boot_and_no_template(
+    world, templates_only, monkeypatch
+):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+        origin = Warmer.origin
+
+        async def then_rebuild(warmer: Warmer, job: JobRecord) -> Origin:
+            found = await origin(warmer, job)
+            monkeypatch.setattr(driven.ports.images, "version", "2")
+            return found
+
+        monkeypatch.setattr(Warmer, "origin", then_rebuild)
+        job = await ran(driven)
+        assert (job.start, job.attempt) == ("cold", 2)
+        assert len(shelf(driven).contents()) == 1
+
+
+async def test_after_an_image_was_built_anew_the_pool_holds_forks_of_the_new_one(world, with_pool, monkeypatch):
+    async with world.engine(warm=with_pool) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        monkeypatch.setattr(driven.ports.images, "version", "2")
+        await until(lambda: waiting(driven) == 0)
+        assert (await ran(driven)).start == "cold"
+        await until(lambda: waiting(driven) == 2)
+        assert (await ran(driven)).start == "pool"
+
+
+async def test_a_shape_that_cannot_be_had_does_not_keep_the_others_waiting(world, with_pool):
+    shapes = (Shape("missing", 1, 256), SHAPE)
+    async with world.engine(warm=replace(with_pool, pool_shapes=shapes)) as driven:
+        await until(lambda: waiting(driven) == 2)
+        assert (await ran(driven)).start == "pool"
+
+
+async def test_a_template_whose_forks_do_not_start_is_not_made_again_and_again(world, with_pool):
+    world.faults.fork_error = SnapshotUnusable("it does not load")
+    async with world.engine(warm=replace(with_pool, pool_shapes=(SHAPE,))) as driven:
+        await until(lambda: driven.engine.wishes.refusal(SHAPE) is not None)
+        made: list[object] = []
+        for _ in range(50):
+            made += shelf(driven).contents() or driven.engine.wishes.all()
+            await asyncio.sleep(0.02)
+        assert made == []
+
+
+async def test_the_pool_rests_while_a_job_waits_for_memory(world, with_pool):
+    async with world.engine(warm=with_pool, memory_mb=512) as driven:
+        await with_template(driven)
+        await until(lambda: waiting(driven) == 2)
+        running = await driven.submit("sleep 2")
+        queued = await driven.submit("true", memory_mb=512)
+        await driven.until(queued, lambda job: job.waiting is not None)
+        while len(before := {sight.id for sight in await driven.hypervisor.sights()}) < 3:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.7)
+        assert {sight.id for sight in await driven.hypervisor.sights()} == before
+        await driven.ended(running)
+        await driven.ended(queued)
+
+
 async def test_a_full_disk_refuses_the_wish_and_no_job(world, templates_only):
     world.faults.freeze_error = HostDiskFull()
     async with world.engine(warm=templates_only) as driven:
@@ -219,17 +328,38 @@ async def test_a_full_disk_refuses_the_wish_and_no_job(world, templates_only):
         assert driven.engine.wishes.all() == []
 
 
+async def test_a_vm_that_dies_on_its_way_to_a_template_is_given_up_at_once(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        world.faults.never_ready = True
+        driven.engine.wishes.add(SHAPE)
+        driven.engine.bell.ring()
+        await driven.hypervisor.kill(await unclaimed_vm(driven))
+        await until(lambda: not driven.engine.wishes.all())
+        assert "ended before it was ready" in (driven.engine.wishes.refusal(SHAPE) or "")
+        assert shelf(driven).contents() == []
+
+
+async def test_a_fork_that_dies_on_its_way_to_the_pool_does_not_hold_it_up(world, with_pool, caplog):
+    async with world.engine(warm=with_pool) as driven:
+        world.faults.fork_silent = True
+        await with_template(driven)
+        await driven.hypervisor.kill(await unclaimed_vm(driven))
+        await until(lambda: "for the pool ended before it was ready" in caplog.text)
+        await until(lambda: list(driven.ports.layout.warm.glob("*")) == [])
+
+
 async def test_a_fork_that_dies_in_the_pool_is_replaced_and_met_by_no_job(world, with_pool):
     async with world.engine(warm=with_pool) as driven:
         await with_template(driven)
         await until(lambda: waiting(driven) == 2)
-        for sight in await driven.hypervisor.sights():
-            await driven.hypervisor.kill(sight.id)
-        job = await ran(driven)
-        assert job.start in ("pool", "fork", "cold")
-        await until(lambda: waiting(driven) < 2)
+        dead = {sight.id for sight in await driven.hypervisor.sights()}
+        for vm_id in dead:
+            await driven.hypervisor.kill(vm_id)
+        folders = driven.ports.layout.warm
+        await until(lambda: not dead & {VmId(folder.name) for folder in folders.iterdir()})
         await until(lambda: waiting(driven) == 2)
-        assert (await ran(driven)).start == "pool"
+        job = await ran(driven)
+        assert (job.start in ("pool", "fork"), job.attempt) == (True, 1)
 
 
 async def test_a_job_that_takes_a_dead_fork_gets_another_vm(world, with_pool):
@@ -252,12 +382,33 @@ async def test_memory_that_runs_short_drains_the_pool(world, with_pool, monkeypa
         assert await driven.hypervisor.sights() == []
 
 
-async def test_the_disk_budget_holds_but_for_the_newest(world, templates_only):
-    async with world.engine(warm=replace(templates_only, templates_size=1)) as driven:
+async def test_the_disk_budget_evicts_the_least_recently_used(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
         await with_template(driven)
+        (one,) = shelf(driven).contents()
+    async with world.engine(warm=replace(templates_only, templates_size=one.size * 3 // 2)) as driven:
         driven.engine.wishes.add(replace(SHAPE, memory_mb=128))
         await until(lambda: not driven.engine.wishes.all())
         assert [one.template.shape.memory_mb for one in shelf(driven).contents() if one.template] == [128]
+
+
+async def test_a_template_beyond_the_budget_is_refused_and_a_smaller_budget_holds_from_the_start(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        await with_template(driven)
+    async with world.engine(warm=replace(templates_only, templates_size=1)) as driven:
+        await until(lambda: shelf(driven).contents() == [])
+        driven.engine.wishes.add(SHAPE)
+        await until(lambda: not driven.engine.wishes.all())
+        assert "MAGPIE_TEMPLATES" in (driven.engine.wishes.refusal(SHAPE) or "")
+        assert shelf(driven).contents() == []
+
+
+async def test_a_template_for_which_memory_is_short_is_refused(world, templates_only, monkeypatch):
+    monkeypatch.setattr(policy, "RESERVE", 2.0)
+    async with world.engine(warm=templates_only) as driven:
+        driven.engine.wishes.add(SHAPE)
+        await until(lambda: not driven.engine.wishes.all())
+        assert "256 MiB of memory" in (driven.engine.wishes.refusal(SHAPE) or "")
 
 
 async def test_a_host_clock_that_jumps_changes_nothing(world, with_pool):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from magpie_local.domain.shape import Shape
-from magpie_local.engine.warm.wishes import Wishes
+from magpie_local.engine.warm.wishes import PATIENCE, Wishes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,14 @@ def test_a_refusal_says_why_until_the_shape_is_wished_again(wishes: Wishes) -> N
 
 def test_an_old_refusal_does_not_count(wishes: Wishes) -> None:
     wishes.refuse(ONE, "the disk was full")
-    assert wishes.refusal(ONE, since=4e9) is None
+    now = time.time()
+    assert wishes.refusal(ONE, now=now + 1) == "the disk was full"
+    assert wishes.refusal(ONE, now=now + PATIENCE + 1) is None
+
+
+def test_a_refusal_from_the_future_does_not_count(wishes: Wishes) -> None:
+    wishes.refuse(ONE, "the host's clock was wrong")
+    assert wishes.refusal(ONE, now=time.time() - 3600) is None
 
 
 def test_a_stranger_among_the_wishes_is_passed_over(wishes: Wishes, tmp_path: Path) -> None:
