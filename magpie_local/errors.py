@@ -110,6 +110,39 @@ class TemplateNotFound(NotFound):
     code = "template_not_found"
 
 
+class WorkspaceNotFound(NotFound):
+    """There is no such workspace.
+
+    `magpie workspaces list` shows what is there; a job that names a new one makes it.
+    """
+
+    code = "workspace_not_found"
+
+
+class WorkspaceExists(MagpieError):
+    """There is a workspace, or a snapshot, of that name already."""
+
+    code = "workspace_exists"
+
+
+class WorkspaceInUse(MagpieError):
+    """A job has the workspace, or waits for it.
+
+    Wait for the job, or stop it with `magpie stop ID`.
+    """
+
+    code = "workspace_in_use"
+
+
+class WorkspaceDamaged(MagpieError):
+    """The disk of a workspace is missing, or is no disk any more.
+
+    Nothing was changed, and nothing is made in its place. Roll back to a snapshot, import an export, or delete it.
+    """
+
+    code = "workspace_damaged"
+
+
 class JobActive(MagpieError):
     """The job has not ended yet.
 

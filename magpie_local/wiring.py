@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.need import Need
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
-    from magpie_local.ports.store import JobStore, LeaderStore
+    from magpie_local.store.store import Store
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
     layout = config.layout(settings)
     clock = SystemClock()
     async with open_store(layout, clock) as store:
-        ports = _ports(settings, layout, clock, store.state_id, jobs=store.jobs, leader=store.leader)
+        ports = _ports(settings, layout, clock, store)
         await _check_pool_shapes(settings, ports.images)
         yield Engine(ports, _options(settings))
 
@@ -127,16 +127,15 @@ async def _check_pool_shapes(settings: Settings, images: Images) -> None:
             raise InvalidInput("pool_shapes", str(shape), f"at least {image.min_memory_mb} MiB", hint=origin)
 
 
-def _ports(
-    settings: Settings, layout: Layout, clock: SystemClock, state_id: str, *, jobs: JobStore, leader: LeaderStore
-) -> Ports:
-    hypervisor, vms, disks, images = _machine(settings, layout, state_id)
+def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store) -> Ports:
+    hypervisor, vms, disks, images = _machine(settings, layout, store.state_id)
     return Ports(
         layout=layout,
-        state_id=state_id,
+        state_id=store.state_id,
         clock=clock,
-        jobs=jobs,
-        leader=leader,
+        jobs=store.jobs,
+        leader=store.leader,
+        workspaces=store.workspaces,
         hypervisor=hypervisor,
         vms=vms,
         disks=disks,

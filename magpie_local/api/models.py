@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 from magpie_local.domain.job import status_of
 from magpie_local.domain.sizes import MIB, format_bytes, format_seconds
+from magpie_local.domain.states import ScriptState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from magpie_local.domain.job import JobRecord
     from magpie_local.engine.warm.shelf import Shelved
+
+
+_FINAL = frozenset(state.value for state in ScriptState if state.is_final)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -55,6 +59,8 @@ class Job:
     #: Why it is pending, where the scheduler holds it back.
     waiting: str | None
     stateful: bool
+    #: The workspace that is mounted at /workspace; None for a job without.
+    workspace_id: str | None
     persistent: bool
     env: Mapping[str, str] = field(repr=False)
 
@@ -66,12 +72,12 @@ class Job:
     @property
     def is_final(self) -> bool:
         """Whether the script's state never changes again."""
-        return self.status in ("completed", "failed", "stopped")
+        return self.script_state in _FINAL
 
     @property
     def success(self) -> bool:
         """Whether the script exited with 0."""
-        return self.status == "completed"
+        return self.script_state == "succeeded"
 
     @property
     def duration(self) -> float | None:
@@ -86,7 +92,7 @@ class Job:
         plain = (
             "id", "request_id", "name", "status", "script_state", "vm_state", "vcpus", "memory_mb", "image", "timeout",
             "description", "attempt", "exit_code", "reason", "message", "accelerator", "start", "isolation",
-            "waiting", "stateful", "persistent",
+            "waiting", "stateful", "workspace_id", "persistent",
         )  # fmt: skip
         return (
             {name: getattr(self, name) for name in plain}
@@ -242,7 +248,7 @@ def job_of(record: JobRecord) -> Job:
         id=record.id,
         request_id=record.id,
         name=record.name,
-        status=status_of(record.script_state),
+        status=status_of(record.script_state, record.vm_state, persistent=record.persistent),
         script_state=record.script_state.value,
         vm_state=record.vm_state.value,
         vcpus=record.vcpus,
@@ -261,8 +267,9 @@ def job_of(record: JobRecord) -> Job:
         start=record.start,
         isolation=record.isolation,
         waiting=record.waiting if record.is_waiting else None,
-        stateful=False,
-        persistent=False,
+        stateful=record.workspace_id is not None,
+        workspace_id=record.workspace_id,
+        persistent=record.persistent,
         env=record.env,
     )
 

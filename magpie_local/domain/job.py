@@ -26,13 +26,18 @@ _STATUS = {
 STATUSES = ("pending", "running", "completed", "failed", "stopped")
 
 
-def status_of(script: ScriptState) -> str:
-    """Return seed 000's status: pending, running, completed, failed or stopped."""
+def status_of(script: ScriptState, vm: VmState = VmState.NONE, *, persistent: bool = False) -> str:
+    """Return seed 000's status: pending, running, completed, failed or stopped.
+
+    A persistent job whose script exited 0 is running for as long as its VM stays, and stopped afterwards.
+    """
+    if persistent and script is ScriptState.SUCCEEDED:
+        return "running" if vm.is_alive else "stopped"
     return _STATUS.get(script, "pending")
 
 
 def states_of(status: str) -> tuple[ScriptState, ...]:
-    """Return the script states that seed 000 calls `status`."""
+    """Return the script states that seed 000 calls `status`, of jobs that are not persistent."""
     return tuple(state for state in ScriptState if status_of(state) == status)
 
 
@@ -53,6 +58,10 @@ class JobRecord:
     log_limit: int
     #: Whether its VM may share memory pages with others: `shared` or `private`.
     isolation: str
+    #: The workspace that it has; None for a job without.
+    workspace_id: str | None
+    #: Whether its VM stays after the script.
+    persistent: bool
     script_state: ScriptState
     vm_state: VmState
     #: The number of the newest attempt; 0 before the first.
@@ -81,6 +90,13 @@ class JobRecord:
     def is_settled(self) -> bool:
         """Whether nothing is left to do: the script's state is final and no VM is left."""
         return self.script_state.is_final and not self.vm_state.is_alive
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether its script has exited and its VM stays, because nobody has asked to stop it."""
+        exited = self.script_state in (ScriptState.SUCCEEDED, ScriptState.FAILED) and self.exit_code is not None
+        alive = self.vm_state in (VmState.READY, VmState.PAUSED)
+        return self.persistent and exited and alive and self.stop_requested_at is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@
       ballast             space given back when the disk is full, so that ends can be written (F30)
       jobs/JOB/N/         one attempt: log, console.log, scratch.qcow2
       warm/VM/            the same of a VM that has no job yet; the folder moves to its job
+      workspaces/         the disks of workspaces: DISK.qcow2, and a lock for each: ID.lock
       templates/KEY/      one template: manifest.json, ram, devices, scratch.qcow2, blank.qcow2, used
       RUN -> run/         sockets: bells/, c/ (control ports), libvirt/ (embed root)
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from magpie_local.domain.ids import JobId, VmId
+    from magpie_local.domain.workspace import DiskId
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,11 @@ class Layout:
         return self.root / "templates"
 
     @property
+    def workspaces(self) -> Path:
+        """The disks of all workspaces, and their locks."""
+        return self.root / "workspaces"
+
+    @property
     def bells(self) -> Path:
         """One datagram socket per open process."""
         return self.run / "bells"
@@ -93,6 +100,14 @@ class Layout:
     def warming(self, vm_id: VmId) -> AttemptFiles:
         """Return the files of a VM without a job."""
         return AttemptFiles(self.warm / vm_id)
+
+    def disk(self, disk_id: DiskId) -> Path:
+        """Return the file of one disk of a workspace."""
+        return self.workspaces / f"{disk_id}.qcow2"
+
+    def workspace_lock(self, workspace_id: str) -> Path:
+        """Held by whoever changes a workspace, and for a moment by the leader that gives it to a job."""
+        return self.workspaces / f"{workspace_id}.lock"
 
     def control(self, vm_id: VmId) -> Path:
         """Return the socket of a VM's control port; short, because socket paths are."""

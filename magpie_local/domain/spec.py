@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from magpie_local.domain.sizes import KIB, MIB
+from magpie_local.domain.workspace import check_size, check_workspace_id
 from magpie_local.errors import InvalidInput
 
 MAX_SCRIPT = 16 * MIB
@@ -60,6 +61,16 @@ class JobSpec:
     description: str = ""
     #: `shared`: its VM may be a fork, which shares unchanged memory pages with others; `private`: it boots afresh.
     isolation: str = "shared"
+    #: A disk that outlives the job is mounted at /workspace (seed 002).
+    stateful: bool = False
+    #: Which one; None is one of the job's own id.
+    workspace_id: str | None = None
+    #: GiB, of a workspace that is new; None is 10. One that exists keeps its size.
+    workspace_size_gb: int | None = None
+    #: The workspace that a new one begins with; that one is never changed by it.
+    base_workspace_id: str | None = None
+    #: The VM stays after the script, until it is stopped (seed 000).
+    persistent: bool = False
 
     def check(self, limits: HostLimits) -> None:
         """Raise InvalidInput at the first field that is not allowed."""
@@ -74,6 +85,23 @@ class JobSpec:
         check_image_name(self.image)
         if self.isolation not in ISOLATIONS:
             raise InvalidInput("isolation", self.isolation, f"one of {', '.join(ISOLATIONS)}")
+        _check_flag("stateful", self.stateful)
+        _check_flag("persistent", self.persistent)
+        self._check_workspace()
+
+    def _check_workspace(self) -> None:
+        """Raise InvalidInput where the workspace can't be had, or would be silently left out."""
+        named = {"workspace_id": self.workspace_id, "base_workspace_id": self.base_workspace_id}
+        for name, value in named.items():
+            if value is None:
+                continue
+            check_workspace_id(name, value)
+            if not self.stateful:
+                raise InvalidInput(name, value, "a job without stateful=True has no workspace: add it")
+        if self.workspace_size_gb is not None:
+            check_size(self.workspace_size_gb)
+        if self.base_workspace_id is not None and self.base_workspace_id == self.workspace_id:
+            raise InvalidInput("base_workspace_id", self.base_workspace_id, "a workspace can't be its own base")
 
 
 def check_image_name(name: object) -> None:
@@ -128,6 +156,11 @@ def _check_timeout(value: object) -> None:
         raise InvalidInput("timeout", value, "a positive number of seconds, or None for no limit")
     if value > MAX_TIMEOUT:
         raise InvalidInput("timeout", value, f"at most {MAX_TIMEOUT:.0f} seconds")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise InvalidInput(name, value, "True or False")
 
 
 def _check_env(env: object) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
     from magpie_local.ports.store import JobStore, LeaderStore
+    from magpie_local.ports.workspaces import WorkspaceStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Ports:
     clock: Clock
     jobs: JobStore
     leader: LeaderStore
+    workspaces: WorkspaceStore
     hypervisor: Hypervisor
     #: The same object as `hypervisor`, by its other port.
     vms: LiveVms

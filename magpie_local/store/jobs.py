@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from magpie_local.domain.job import JobRecord
 from magpie_local.domain.states import EventKind, ScriptState, VmState
 from magpie_local.errors import InvalidInput, JobNotFound
-from magpie_local.store import steps
+from magpie_local.store import steps, workspaces
 from magpie_local.store.rows import as_json, event_record, job_record
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _NEWEST = 2**63 - 1
 
 #: The fields that a job's row takes from its spec as they are.
-_ASKED = ("name", "description", "vcpus", "memory_mb", "timeout", "image", "log_limit", "isolation")
+_ASKED = ("name", "description", "vcpus", "memory_mb", "timeout", "image", "log_limit", "isolation", "persistent")
 #: The fields that a new job does not have yet.
 _NOT_YET: dict[str, Any] = dict.fromkeys((
     "started_at", "finished_at", "exit_code", "reason", "message", "accelerator", "start", "waiting",
@@ -100,6 +100,10 @@ def _add(session: Session, *, jobs: Sequence[tuple[JobId, JobSpec]], now: float)
 
 def _accept(session: Session, job_id: JobId, spec: JobSpec, now: float) -> JobRecord:
     asked = {name: getattr(spec, name) for name in _ASKED}
+    note = None
+    asked["workspace_id"] = (spec.workspace_id or str(job_id)) if spec.stateful else None
+    if spec.stateful:
+        note = workspaces.ensure(session, asked["workspace_id"], spec, now)
     states: dict[str, Any] = {"script_state": ScriptState.QUEUED, "vm_state": VmState.NONE}
     try:
         seq = session.value("add_job", id=job_id, created_at=now, **asked, **states)
@@ -108,7 +112,9 @@ def _accept(session: Session, job_id: JobId, spec: JobSpec, now: float) -> JobRe
     session.run("add_inputs", job=seq, env=as_json(spec.env), script=spec.script)
     session.run("add_event", job=seq, attempt=0, time=now, kind=EventKind.ACCEPTED, detail="{}")
     env = MappingProxyType(dict(spec.env))
-    return JobRecord(seq=seq, id=job_id, created_at=now, env=env, attempt=0, **asked, **states, **_NOT_YET)
+    job = JobRecord(seq=seq, id=job_id, created_at=now, env=env, attempt=0, **asked, **states, **_NOT_YET)
+    workspaces.tell_note(session, job, note, now=now)
+    return job
 
 
 def _page(

@@ -13,6 +13,7 @@ from magpie_local.domain.states import SCRIPT_TABLE, EventKind, ScriptState
 from magpie_local.errors import LeadershipLost
 from magpie_local.store import steps
 from magpie_local.store.rows import job_record
+from magpie_local.store.workspaces import SqliteWorkspaceUse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +35,7 @@ class SqliteLeader:
         self._database = database
         self._clock = clock
         self._token = secrets.token_hex(16)
+        self.workspaces = SqliteWorkspaceUse(self._write, clock)
 
     async def lead(self) -> None:
         """Take the leadership in the store: from here on no other process's leader can write."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from magpie_local.domain.ids import JobId, VmId
 from magpie_local.domain.job import Attempt, Event, JobRecord
 from magpie_local.domain.states import EventKind, ScriptState, VmState
+from magpie_local.domain.workspace import DiskRecord, SnapshotRecord, WorkspaceRecord
 from magpie_local.errors import StateCorrupt
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def job_record(row: sqlite3.Row) -> JobRecord:
         values = dict(row)
         values["id"] = JobId(values["id"])
         values["env"] = _mapping(values["env"])
+        values["persistent"] = bool(values["persistent"])
         values["script_state"] = ScriptState(values["script_state"])
         values["vm_state"] = VmState(values["vm_state"])
         return JobRecord(**values)
@@ -46,6 +48,26 @@ def event_record(row: sqlite3.Row) -> Event:
         values["kind"] = EventKind(values["kind"])
         values["detail"] = _mapping(values["detail"])
         return Event(**values)
+
+
+def workspace_record(row: sqlite3.Row) -> WorkspaceRecord:
+    """Return one row of the view workspace_records."""
+    with _damage_named("workspace"):
+        values = dict(row)
+        values["is_clean"] = bool(values["is_clean"])
+        return WorkspaceRecord(**values)
+
+
+def disk_record(row: sqlite3.Row) -> DiskRecord:
+    """Return one row of the query all_disks."""
+    with _damage_named("disk"):
+        return DiskRecord(**dict(row))
+
+
+def snapshot_record(row: sqlite3.Row) -> SnapshotRecord:
+    """Return one row of the query workspace_snapshots."""
+    with _damage_named("snapshot"):
+        return SnapshotRecord(**dict(row))
 
 
 def as_json(mapping: Mapping[str, object]) -> str:

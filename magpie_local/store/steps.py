@@ -66,7 +66,7 @@ def ask_stop(session: Session, job: JobRecord, *, now: float) -> JobRecord:
     """Cancel a waiting job; leave a request on an active one, once; nothing on a final one (F67)."""
     if job.is_waiting:
         return step(session, job, EventKind.CANCELLED, now=now)
-    if job.script_state.is_final or job.stop_requested_at is not None:
+    if (job.script_state.is_final and not job.is_kept) or job.stop_requested_at is not None:
         return job
     return step(session, job, EventKind.STOP_REQUESTED, now=now, stop_requested_at=now)
 

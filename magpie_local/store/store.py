@@ -9,6 +9,7 @@ from magpie_local.store.database import BUSY_TIMEOUT, Database
 from magpie_local.store.identity import read_id
 from magpie_local.store.jobs import SqliteJobs
 from magpie_local.store.leader import SqliteLeader
+from magpie_local.store.workspaces import SqliteWorkspaces
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,12 +19,13 @@ if TYPE_CHECKING:
 
 
 class Store:
-    """Both ports on one database."""
+    """All ports on one database."""
 
     def __init__(self, database: Database, clock: Clock, state_id: str) -> None:
         self._database = database
         self.jobs = SqliteJobs(database, clock)
         self.leader = SqliteLeader(database, clock)
+        self.workspaces = SqliteWorkspaces(database, clock)
         #: Random, and another one in a copy of the state directory (F22).
         self.state_id = state_id
 

@@ -52,24 +52,27 @@ def test_a_full_disk_costs_the_template_and_nothing_else(home: Path, image_folde
     settings = config.load(home=home, images=image_folder, templates="4 GiB", pool=0, keeper=False)
     with Magpie(settings=settings) as client:
         job = client.jobs.create(name="beside", script="sleep 1; echo unharmed", memory_mb=256)
-        shrinker = threading.Thread(target=_shrink_when_begun, args=(templates, left_mb))
-        shrinker.start()
-        began = time.monotonic()
-        with pytest.raises(TemplateFailed) as failure:
-            client.templates.warm("base", 1, 256)
-        took = time.monotonic() - began
-        shrinker.join()
+        try:
+            shrinker = threading.Thread(target=_shrink_when_begun, args=(templates, left_mb))
+            shrinker.start()
+            began = time.monotonic()
+            with pytest.raises(TemplateFailed) as failure:
+                client.templates.warm("base", 1, 256)
+            took = time.monotonic() - began
+            shrinker.join()
 
-        assert "disk" in str(failure.value).lower()
-        assert took < 60
-        assert client.jobs.wait(job.id).success
-        assert client.templates.list() == []
-        assert not any(templates.glob("[!.]*"))
-        assert not any((home / "warm").glob("*"))
+            assert "disk" in str(failure.value).lower()
+            assert took < 60
+            assert client.jobs.wait(job.id).success
+            assert client.templates.list() == []
+            assert not any(templates.glob("[!.]*"))
+            assert not any((home / "warm").glob("*"))
 
-        _resize(templates, SIZE_MB)
-        made = client.templates.warm("base", 1, 256)
-        assert [template.key for template in client.templates.list()] == [made.key]
+            _resize(templates, SIZE_MB)
+            made = client.templates.warm("base", 1, 256)
+            assert [template.key for template in client.templates.list()] == [made.key]
+        finally:
+            client.jobs.delete(job.id, force=True)
 
 
 def _shrink_when_begun(templates: Path, left_mb: int) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SECOND = """
 BEGIN IMMEDIATE;
 ALTER TABLE jobs ADD COLUMN labels TEXT NOT NULL DEFAULT '{}';
-CREATE TABLE workspaces (id TEXT PRIMARY KEY) STRICT;
+CREATE TABLE tags (id TEXT PRIMARY KEY) STRICT;
 UPDATE jobs SET labels = '{"from": "before"}';
 PRAGMA user_version = 2;
 COMMIT;

@@ -18,6 +18,8 @@ CREATE TABLE jobs (
     image               TEXT NOT NULL,
     log_limit           INTEGER NOT NULL,
     isolation           TEXT NOT NULL,
+    workspace_id        TEXT,
+    persistent          INTEGER NOT NULL,
     script_state        TEXT NOT NULL,
     vm_state            TEXT NOT NULL,
     attempt             INTEGER NOT NULL,
@@ -32,6 +34,35 @@ CREATE TABLE jobs (
     waiting             TEXT,
     stop_requested_at   REAL,
     delete_requested_at REAL
+) STRICT;
+
+-- Disk files of workspaces: only heads are written to, all others are frozen (domain.workspace).
+CREATE TABLE disks (
+    id     TEXT PRIMARY KEY,
+    parent TEXT REFERENCES disks (id)
+) STRICT, WITHOUT ROWID;
+
+-- head is null until the first job has made the disk.
+CREATE TABLE workspaces (
+    seq        INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    size_gb    INTEGER NOT NULL,
+    head       TEXT REFERENCES disks (id),
+    base_id    TEXT,
+    is_clean   INTEGER NOT NULL DEFAULT 1,
+    fsck       INTEGER,
+    created_at REAL NOT NULL,
+    used_at    REAL,
+    last_job   TEXT
+) STRICT;
+
+CREATE TABLE snapshots (
+    workspace  INTEGER NOT NULL REFERENCES workspaces (seq) ON DELETE CASCADE,
+    name       TEXT NOT NULL,
+    disk       TEXT NOT NULL REFERENCES disks (id),
+    size_gb    INTEGER NOT NULL,
+    created_at REAL NOT NULL,
+    PRIMARY KEY (workspace, name)
 ) STRICT;
 
 -- What a job brings along: large and never changed, so kept out of the row that each transition rewrites.
@@ -75,15 +106,36 @@ CREATE INDEX events_by_job ON events (job, seq);
 CREATE INDEX jobs_unsettled ON jobs (seq)
     WHERE script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'stopping');
 CREATE INDEX jobs_requested ON jobs (seq)
-    WHERE delete_requested_at IS NOT NULL OR (stop_requested_at IS NOT NULL AND finished_at IS NULL);
+    WHERE delete_requested_at IS NOT NULL
+       OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused')));
+-- Who has a workspace, and who waits for it.
+CREATE INDEX jobs_by_workspace ON jobs (workspace_id, seq) WHERE workspace_id IS NOT NULL;
 CREATE INDEX jobs_waiting ON jobs (seq) WHERE waiting IS NOT NULL;
 
 -- JobRecord, column by column.
 CREATE VIEW job_records AS
-    SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, timeout, image, log_limit, isolation, script_state,
-           vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start, waiting,
+    SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, timeout, image, log_limit, isolation,
+           workspace_id, persistent, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
+           CASE WHEN waiting IS NULL AND script_state = 'queued' AND workspace_id IS NOT NULL
+                THEN (SELECT 'waits for the workspace ' || other.workspace_id || ': job ' || other.id || ' has it'
+                      FROM jobs AS other
+                      WHERE other.workspace_id = jobs.workspace_id AND other.seq != jobs.seq
+                        AND (other.script_state IN ('starting', 'running')
+                             OR other.vm_state IN ('booting', 'ready', 'paused', 'stopping')) LIMIT 1)
+                ELSE waiting END AS waiting,
            stop_requested_at, delete_requested_at
     FROM jobs JOIN inputs ON inputs.job = jobs.seq;
+
+-- WorkspaceRecord, column by column. A job has its workspace from its claim until its VM is gone.
+CREATE VIEW workspace_records AS
+    SELECT workspaces.id, size_gb, head, base_id, is_clean, fsck, workspaces.created_at, used_at, last_job,
+           (SELECT jobs.id FROM jobs
+            WHERE jobs.workspace_id = workspaces.id
+              AND (script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'stopping'))
+            ORDER BY jobs.seq LIMIT 1) AS in_use_by,
+           (SELECT count(*) FROM jobs
+            WHERE jobs.workspace_id = workspaces.id AND script_state IN ('scheduled', 'queued')) AS waiting
+    FROM workspaces;
 
 -- Attempt, column by column.
 CREATE VIEW attempt_records AS

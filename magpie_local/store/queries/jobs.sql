@@ -1,10 +1,10 @@
 -- Jobs, their inputs and their story.
 
 -- name: add_job
-INSERT INTO jobs (id, name, description, vcpus, memory_mb, timeout, image, log_limit, isolation,
-                  script_state, vm_state, attempt, created_at)
-VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_limit, :isolation,
-        :script_state, :vm_state, 0, :created_at)
+INSERT INTO jobs (id, name, description, vcpus, memory_mb, timeout, image, log_limit, isolation, workspace_id,
+                  persistent, script_state, vm_state, attempt, created_at)
+VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_limit, :isolation, :workspace_id,
+        :persistent, :script_state, :vm_state, 0, :created_at)
 RETURNING seq;
 
 -- name: add_inputs

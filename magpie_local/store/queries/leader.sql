@@ -1,7 +1,18 @@
 -- What only the leader asks and writes.
 
 -- name: oldest_queued
-SELECT * FROM job_records WHERE script_state = 'queued' ORDER BY seq LIMIT :limit;
+-- Without those that wait for a workspace: one that another job has, that an earlier job waits for, or that is to
+-- begin with one that a job has.
+SELECT * FROM job_records AS job
+WHERE script_state = 'queued'
+  AND (workspace_id IS NULL OR NOT EXISTS (
+    SELECT 1 FROM jobs AS other
+    WHERE other.seq != job.seq
+      AND (other.workspace_id = job.workspace_id
+           OR other.workspace_id = (SELECT base_id FROM workspaces WHERE id = job.workspace_id AND head IS NULL))
+      AND (other.script_state IN ('starting', 'running') OR other.vm_state IN ('booting', 'ready', 'paused', 'stopping')
+           OR other.script_state = 'queued' AND other.seq < job.seq)))
+ORDER BY seq LIMIT :limit;
 
 -- name: unsettled_jobs
 -- The condition is that of the index, word for word, or SQLite can't use it.
@@ -15,7 +26,8 @@ ORDER BY open.seq;
 -- name: requested_jobs
 SELECT job_records.* FROM (
     SELECT seq FROM jobs INDEXED BY jobs_requested
-    WHERE delete_requested_at IS NOT NULL OR (stop_requested_at IS NOT NULL AND finished_at IS NULL)
+    WHERE delete_requested_at IS NOT NULL
+       OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused')))
 ) AS asked CROSS JOIN job_records ON job_records.seq = asked.seq
 ORDER BY asked.seq;
 
