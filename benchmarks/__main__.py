@@ -1,4 +1,4 @@
-"""Run all benchmarks (`./dev bench`): about twenty minutes. Each can be run alone as well."""
+"""Run all benchmarks (`./dev bench`): about twenty-five minutes. Each can be run alone as well."""
 
 from __future__ import annotations
 

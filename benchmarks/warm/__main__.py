@@ -1,4 +1,4 @@
-"""Measure, and print a table: about twelve minutes, and six without the slow references (`--fast`)."""
+"""Measure, and print a table: about fifteen minutes, and nine without the slow references (`--fast`)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks.references.debian import DebianCloudInit
 from benchmarks.references.fork import RawFork
 from benchmarks.references.virtme import Virtme
 from benchmarks.report import number, report
-from benchmarks.warm import burst, memory, spans, starts
+from benchmarks.warm import burst, memory, refill, spans, starts
 from benchmarks.warm.bench import client, wait_for_pool
 from magpie_local import config
 
@@ -32,9 +32,10 @@ def main() -> None:
     if not options.fast:
         figures += starts.references([(Virtme(_CACHE), _SLOW), (DebianCloudInit(_CACHE), _SLOW)])
     figures += [figure for kind in starts.KINDS for figure in spans.figures(kind, measured.spans[kind])]
-    with client(pool=4) as pooled:
-        wait_for_pool(pooled, 4)
+    with client(pool=refill.POOL) as pooled, client(pool=0) as forking:
+        wait_for_pool(pooled, refill.POOL)
         figures.append(memory.exercised(pooled))
+        figures += refill.measure(pooled, forking, options.refills)
     with client(pool=0) as forking:
         figures += burst.measure(forking, "forks", isolation="shared")
         figures += burst.measure(forking, "cold boots", isolation="private")
@@ -46,6 +47,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--starts", type=int, default=30, help="starts of each kind")
+    parser.add_argument("--refills", type=int, default=12, help="jobs measured beside a refill, and beside a full pool")
     parser.add_argument("--fast", action="store_true", help="leave out the references that take minutes")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     return parser.parse_args()
