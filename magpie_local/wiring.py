@@ -136,6 +136,7 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
         jobs=store.jobs,
         leader=store.leader,
         workspaces=store.workspaces,
+        workspace_use=store.leader.workspaces,
         hypervisor=hypervisor,
         vms=vms,
         disks=disks,

@@ -23,9 +23,9 @@ from magpie_local.engine.destruction import destroy
 from magpie_local.engine.evidence import Evidence, gather, secure
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import remove_leftovers
+from magpie_local.engine.ledger import Ledger
 from magpie_local.engine.line import GuestLine
-from magpie_local.engine.renewal import new_renewal
-from magpie_local.engine.spans import StartSpans
+from magpie_local.engine.starter import Starter
 from magpie_local.engine.verdict import Circumstances, failure, judge
 from magpie_local.errors import (
     HostDiskFull,
@@ -36,7 +36,6 @@ from magpie_local.errors import (
     SnapshotUnusable,
     StateError,
 )
-from magpie_local.ports.guest import Order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -47,8 +46,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.vm import Accelerator
     from magpie_local.engine.context import Options, Ports
     from magpie_local.engine.warm.warmer import Origin
-    from magpie_local.ports.guest import GuestSession, Launch
-    from magpie_local.ports.store import Detail
+    from magpie_local.ports.guest import Launch
 
 T = TypeVar("T")
 _log = logging.getLogger("magpie.engine")
@@ -94,17 +92,14 @@ class AttemptRun:
         accelerator: Accelerator, changed: Callable[[], None], origin: Origin = None,
         distrust: Callable[[Template, object], None] = lambda _template, _why: None,
     ) -> None:  # fmt: skip
-        self.job = job
-        self.attempt = attempt
+        self._ledger = Ledger(ports.leader, job, attempt, changed)
         self._ports = ports
         self._options = options
-        self._accelerator = accelerator
-        self._changed = changed
         self._origin = origin
         self._distrust = distrust
         self._max_starts = options.max_starts
         self._bring_up = BringUp(ports, job, attempt, origin)
-        self._spans = StartSpans()
+        self._starter = Starter(ports, self._ledger, self._bring_up, accelerator)
         self._files = self._bring_up.files
         self._news = asyncio.Event()
         self._line = GuestLine(ports.guest, self._control, attempt.id, self._news)
@@ -113,6 +108,16 @@ class AttemptRun:
         self.has_vm = False
         self._stop_asked = job.stop_requested_at is not None
         self._overdue = self._flooded = False
+
+    @property
+    def job(self) -> JobRecord:
+        """The job as it is now."""
+        return self._ledger.job
+
+    @property
+    def attempt(self) -> Attempt:
+        """Which try of it."""
+        return self._ledger.attempt
 
     def __repr__(self) -> str:
         return f"<AttemptRun {self.attempt.id} script {self.job.script_state} vm {self.job.vm_state}>"
@@ -135,7 +140,7 @@ class AttemptRun:
     async def resume(self) -> None:
         """Go on with an attempt whose VM was found alive."""
         self.has_vm = True
-        await self._record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
+        await self._ledger.record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
         await self._conclude(await self._guarded(self._from_vm()))
 
     async def conclude(self, condition: Condition) -> None:
@@ -196,14 +201,14 @@ class AttemptRun:
                 if isinstance(error, TimeoutError):
                     return await self._judge(failure(Reason.BOOT_TIMEOUT, ended_at=self._ports.clock.now()))
                 raise
-            await self._record(EventKind.STARTED, self._spans.started(launch))
+            await self._starter.started(launch)
             fault_point("J7.after")
         await self._supervise()
         return await self._judge()
 
     async def _launch(self) -> Launch | None:
         async with asyncio.timeout(self._boot_budget()):
-            launch = await self._unless_interrupted(self._line.begin(self._ready, self._settle, self._order))
+            launch = await self._unless_interrupted(self._starter.launch(self._line))
             fault_point("J9.after")
             return launch
 
@@ -221,46 +226,16 @@ class AttemptRun:
 
     async def _doubt(self, why: object, *, distrust: bool = True) -> None:
         """Note that a fork is of no use; where it was not one that had worked already, its template is given up."""
-        await self._record(EventKind.NOTE, {"text": f"no use of the {self.job.start or self._bring_up.kind}: {why}"})
+        await self._ledger.note(f"no use of the {self.job.start or self._bring_up.kind}: {why}")
         if isinstance(self._origin, Template) and distrust:
             self._distrust(self._origin, why)
 
     async def _boot(self) -> None:
         if self._stop_asked:
             raise _InterruptedError
-        image = await self._bring_up.image()
-        fault_point("J4.before")
-        await self._bring_up.prepare()
-        fault_point("J4.after")
-        fault_point("J5.before")
-        origin = self._bring_up.described(image)
-        await self._record(EventKind.VM_BOOTING, {**origin, "accelerator": self._accelerator.value})
-        fault_point("J5.after")
-        self._spans = StartSpans(await self._bring_up.start())
+        await self._starter.boot()
         self.has_vm = True
         fault_point("J6.after")
-
-    async def _ready(self) -> None:
-        if self.job.vm_state is VmState.BOOTING:
-            fault_point("J8.before")
-            await self._record(EventKind.VM_READY, self._spans.ready())
-            fault_point("J8.after")
-
-    async def _settle(self, session: GuestSession) -> None:
-        identity = await self._ports.guest.new_identity(self.attempt.vm_id)
-        await session.settle(identity, new_renewal(self._ports.clock))
-        self._spans.settled()
-
-    async def _order(self) -> Order:
-        return Order(
-            attempt_id=self.attempt.id,
-            nonce=self.attempt.nonce,
-            script=await self._ports.jobs.script(self.job.id),
-            env=self.job.env,
-            timeout=self.job.timeout,
-            log_limit=self.job.log_limit,
-            renewal=new_renewal(self._ports.clock),
-        )
 
     async def _unless_interrupted(self, work: Coroutine[None, None, T]) -> T:
         task = asyncio.ensure_future(work)
@@ -346,19 +321,19 @@ class AttemptRun:
     async def _conclude(self, outcome: Outcome | None) -> None:
         if outcome is None:
             await self._tear_down()
-            await self._record(EventKind.REQUEUED)
+            await self._ledger.record(EventKind.REQUEUED)
             return
         fault_point("J10.after")
         await asyncio.to_thread(secure, self._files.log)
-        self.job = await self._ports.leader.finish(self.attempt, outcome) or self.job
+        await self._ledger.finish(outcome)
         fault_point("J11.after")
-        self._changed()
+        self._ledger.changed()
         await self._tear_down()
 
     async def _tear_down(self) -> None:
         """Take the VM away and what only it needed. Every part may be done already."""
         if self.job.vm_state.is_alive and self.job.vm_state is not VmState.STOPPING:
-            await self._record(EventKind.VM_STOPPING)
+            await self._ledger.record(EventKind.VM_STOPPING)
         fault_point("J12.before")
         await destroy(self._ports.hypervisor, self.attempt.vm_id)
         fault_point("J12.after")
@@ -366,22 +341,15 @@ class AttemptRun:
         await asyncio.to_thread(remove_leftovers, self._files, self._control)
         fault_point("J14.before")
         if self.job.vm_state is VmState.STOPPING:
-            await self._record(EventKind.VM_GONE)
+            await self._ledger.record(EventKind.VM_GONE)
         fault_point("J14.after")
-        self._changed()
+        self._ledger.changed()
 
     # Small things
 
     @property
     def _control(self) -> Path:
         return self._bring_up.control
-
-    async def _record(self, kind: EventKind, detail: Detail | None = None) -> None:
-        come = {"accelerator": self._accelerator.value, "start": self._bring_up.kind}
-        come = come if kind is EventKind.VM_BOOTING else {}
-        job = await self._ports.leader.record(self.attempt, kind, detail, **come)
-        self.job = job or self.job
-        self._changed()
 
     async def _wait_for_news(self, *tasks: asyncio.Future[Any]) -> None:
         news = asyncio.ensure_future(self._news.wait())

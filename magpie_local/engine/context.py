@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
     from magpie_local.ports.store import JobStore, LeaderStore
-    from magpie_local.ports.workspaces import WorkspaceStore
+    from magpie_local.ports.workspaces import WorkspaceStore, WorkspaceUse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,7 @@ class Ports:
     jobs: JobStore
     leader: LeaderStore
     workspaces: WorkspaceStore
+    workspace_use: WorkspaceUse
     hypervisor: Hypervisor
     #: The same object as `hypervisor`, by its other port.
     vms: LiveVms

@@ -39,14 +39,14 @@ class GuestLine:
         self.exited = False
 
     async def begin(
-        self, ready: Callable[[], Awaitable[None]], settle: Callable[[GuestSession], Awaitable[None]],
-        order: Callable[[], Awaitable[Order]],
+        self, ready: Callable[[], Awaitable[None]],
+        prepare: Callable[[GuestSession, GuestState], Awaitable[None]], order: Callable[[], Awaitable[Order]],
     ) -> Launch | None:  # fmt: skip
         """Reach the agent and have it start the script; once at most, by the agent's own rule.
 
         Args:
             ready: called whenever the agent has answered.
-            settle: gives the VM its identity, where it has none yet.
+            prepare: makes an idle guest ready for the order, by what it has said of itself.
             order: returns what it is to do, if it does not do it already.
 
         Returns:
@@ -60,8 +60,7 @@ class GuestLine:
                 state = await self._dial()
                 await ready()
                 if state.state == "idle":
-                    if not state.settled:
-                        await settle(self._live())
+                    await prepare(self._live(), state)
                     return await self._live().run(await order())
                 if state.attempt_id != self._attempt_id:
                     raise HostError(f"The VM of {self._attempt_id} runs {state.attempt_id}.")

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from magpie_local.domain.job import Attempt, Event, JobRecord, Outcome
     from magpie_local.domain.spec import JobSpec
     from magpie_local.domain.states import EventKind, ScriptState
-    from magpie_local.ports.workspaces import WorkspaceUse
 
     Detail = Mapping[str, str | int | float | bool | None]
 
@@ -65,11 +64,6 @@ class JobStore(Protocol):
 
 class LeaderStore(Protocol):
     """What only the leader does. Writes raise LeadershipLost once another leader took over (F14, fencing)."""
-
-    @property
-    def workspaces(self) -> WorkspaceUse:
-        """What it says of workspaces."""
-        ...
 
     async def lead(self) -> None:
         """Take the leadership in the store; call only while holding the leader lock."""

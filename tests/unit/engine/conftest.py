@@ -97,7 +97,7 @@ class World:
             hypervisor = FakeHypervisor(self.layout.hypervisor, store.state_id, self.faults)
             ports = Ports(
                 layout=self.layout, state_id=store.state_id, clock=self.clock, jobs=store.jobs, leader=store.leader,
-                workspaces=store.workspaces,
+                workspaces=store.workspaces, workspace_use=store.leader.workspaces,
                 hypervisor=hypervisor, vms=hypervisor, disks=self.disks, guest=AgentGuest(),
                 images=FakeImages(self.layout.hypervisor / "images"),
             )  # fmt: skip

@@ -1,0 +1,94 @@
+"""From a claim to a script that runs: the VM, its identity, and the order.
+
+Every step first makes its fact durable, so that recovery can go on from there whenever the engine dies.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.states import EventKind, VmState
+from magpie_local.engine.faults import fault_point
+from magpie_local.engine.renewal import new_renewal
+from magpie_local.engine.spans import StartSpans
+from magpie_local.ports.guest import Order
+
+if TYPE_CHECKING:
+    from magpie_local.domain.vm import Accelerator
+    from magpie_local.engine.bringup import BringUp
+    from magpie_local.engine.context import Ports
+    from magpie_local.engine.ledger import Ledger
+    from magpie_local.engine.line import GuestLine
+    from magpie_local.ports.guest import GuestSession, GuestState, Launch
+
+
+class Starter:
+    """Starts one attempt.
+
+    Args:
+        ports: the world.
+        ledger: the attempt.
+        bring_up: makes its VM.
+        accelerator: what the VM will run on.
+    """
+
+    def __init__(self, ports: Ports, ledger: Ledger, bring_up: BringUp, accelerator: Accelerator) -> None:
+        self._ports = ports
+        self._ledger = ledger
+        self._bring_up = bring_up
+        self._accelerator = accelerator
+        self._spans = StartSpans()
+
+    async def boot(self) -> None:
+        """Have the VM run.
+
+        Raises:
+            SnapshotUnusable, HostDiskFull, ImageBroken, ImageNotFound, HostError, OSError.
+        """
+        image = await self._bring_up.image()
+        fault_point("J4.before")
+        await self._bring_up.prepare()
+        fault_point("J4.after")
+        fault_point("J5.before")
+        origin = self._bring_up.described(image)
+        come = {"accelerator": self._accelerator.value, "start": self._bring_up.kind}
+        await self._ledger.record(EventKind.VM_BOOTING, {**origin, **come}, **come)
+        fault_point("J5.after")
+        self._spans = StartSpans(await self._bring_up.start())
+
+    async def launch(self, line: GuestLine) -> Launch | None:
+        """Reach the VM's agent and have it start the script.
+
+        Raises:
+            HostError.
+        """
+        return await line.begin(self._ready, self._prepare, self._order)
+
+    async def started(self, launch: Launch | None) -> None:
+        """Enter that the script runs."""
+        await self._ledger.record(EventKind.STARTED, self._spans.started(launch))
+
+    async def _ready(self) -> None:
+        if self._ledger.job.vm_state is VmState.BOOTING:
+            fault_point("J8.before")
+            await self._ledger.record(EventKind.VM_READY, self._spans.ready())
+            fault_point("J8.after")
+
+    async def _prepare(self, session: GuestSession, state: GuestState) -> None:
+        """Make an idle guest ready for the order; every part may be done already."""
+        if not state.settled:
+            identity = await self._ports.guest.new_identity(self._ledger.attempt.vm_id)
+            await session.settle(identity, new_renewal(self._ports.clock))
+            self._spans.settled()
+
+    async def _order(self) -> Order:
+        job, attempt = self._ledger.job, self._ledger.attempt
+        return Order(
+            attempt_id=attempt.id,
+            nonce=attempt.nonce,
+            script=await self._ports.jobs.script(job.id),
+            env=job.env,
+            timeout=job.timeout,
+            log_limit=job.log_limit,
+            renewal=new_renewal(self._ports.clock),
+        )
