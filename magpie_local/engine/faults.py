@@ -48,6 +48,16 @@ WARM_POINTS: dict[str, str] = {
     "P2.after": "pool: the fork is paused, not yet on offer",
 }
 
+#: In every change of a workspace that makes disks, removes some, or grows one.
+WORKSPACE_POINTS: dict[str, str] = {
+    "W1.after": "workspace: the files of new disks are there, no row names them",
+    "W2.after": "workspace: the rows name the new disks; what they replace is still there",
+    "W3.after": "workspace: disks that nothing needs are forgotten, their files still there",
+    "W4.after": "workspace: a disk was grown, its new size is not stored",
+}
+
+_POINTS = FAULT_POINTS.keys() | WARM_POINTS.keys() | WORKSPACE_POINTS.keys()
+
 _LOG = os.environ.get("MAGPIE_FAULT_LOG")
 _point, _, _count = os.environ.get("MAGPIE_CRASH_AT", "").partition(":")
 _left = int(_count or 1)
@@ -62,7 +72,7 @@ def fault_point(name: str) -> None:
 
 def _pass(name: str) -> None:
     global _left
-    if name not in FAULT_POINTS and name not in WARM_POINTS:
+    if name not in _POINTS:
         raise KeyError(name)
     if _LOG:
         with Path(_LOG).open("a") as log:

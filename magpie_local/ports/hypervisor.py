@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -104,13 +105,83 @@ class LiveVms(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiskFacts:
+    """What a disk's own tables say of it."""
+
+    #: Virtual size.
+    size_gb: int
+    #: Nothing was written to it since it was made: its content is that of the disk below.
+    untouched: bool
+
+
 class Disks(Protocol):
     """Disk images on the host; never mounted or repaired here: guests parse their own file systems (F77)."""
 
-    async def overlay(self, path: Path, base: Disk) -> None:
+    async def overlay(self, path: Path, base: Disk, *, size_gb: int | None = None, beside: bool = False) -> None:
         """Create a copy-on-write image at `path` (0600) whose content is `base` until written.
+
+        Args:
+            path: where; an empty file may be there.
+            base: what lies below; never written to.
+            size_gb: virtual size, at least that of `base`; None is that of `base`.
+            beside: name the base by its file name alone: both lie in one folder, which may be moved. Also synced.
 
         Raises:
             HostDiskFull, HostError.
+        """
+        ...
+
+    async def blank(self, path: Path, size_gb: int) -> None:
+        """Create an image at `path` (0600) with an empty ext4 file system, synced; an empty file may be there.
+
+        Raises:
+            HostDiskFull, HostError.
+        """
+        ...
+
+    async def resize(self, path: Path, size_gb: int) -> None:
+        """Grow an image that nobody uses, synced; one that has the size already is fine. Its file system stays.
+
+        Raises:
+            HostDiskFull, HostError (it would shrink), WorkspaceDamaged.
+        """
+        ...
+
+    async def export(self, head: Path, target: Path, *, compress: bool = False) -> None:
+        """Write the content of an image that nobody uses to one new file (0600) that needs no other, synced.
+
+        Raises:
+            InvalidInput: there is something at `target`.
+            HostDiskFull, HostError.
+        """
+        ...
+
+    async def import_(self, source: Path, target: Path) -> int:
+        """Copy a file that nobody vouches for (F83) to an image at `target` (0600), synced.
+
+        Returns its virtual size in GiB, rounded up. Where it fails, `target` may hold anything.
+
+        Raises:
+            InvalidInput: it is no self-contained image with an ext4 file system.
+            HostDiskFull, HostError.
+        """
+        ...
+
+    async def inspect(self, chain: Sequence[Path]) -> DiskFacts:
+        """Look at an image and all that it lies on, topmost first; quick, and opens no other file.
+
+        Raises:
+            WorkspaceDamaged: one is missing, empty, cut off, foreign, or lies on something else; names it.
+            HostError: one can't be read.
+        """
+        ...
+
+    async def check(self, path: Path) -> int:
+        """Look at all tables of an image that nobody uses, and mend leaks (F75); return how many there were.
+
+        Raises:
+            WorkspaceDamaged: it is corrupt.
+            HostError.
         """
         ...
