@@ -58,6 +58,10 @@ _FROZEN = ("postmigrate", "finish-migrate")
 _QEMU_ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 #: Seconds; it takes 0.05.
 _MIGRATION_BUDGET = 30.0
+#: What connects a VM's card with a network, and its port on the hub that the card hangs on (domain_xml).
+_LINK, _LINK_PORT = "magpie-link", "magpie-link-port"
+#: Seconds; it takes a few milliseconds.
+_LINK_BUDGET = 5.0
 #: Seconds for ending what must not outlive the engine.
 _HELD_BUDGET = 3.0
 #: prctl(2) and waitpid(2)
@@ -229,6 +233,31 @@ class Host:
 
         self._connection.lookupByUUIDString(vm).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
+    def link(self, vm: str, path: str) -> bool:
+        """Connect a domain's card to the UNIX socket at `path`, in QEMU's stream format; false where it was already.
+
+        What the card was connected to before, or is no more, makes way.
+        """
+        domain = self._connection.lookupByUUIDString(vm)
+        if _linked(domain) == path:
+            return False
+        _unlink(domain)
+        address = {"type": "unix", "path": path}
+        _monitor(domain, "netdev_add", type="stream", id=_LINK, server=False, addr=address)
+        _monitor(domain, "netdev_add", type="hubport", id=_LINK_PORT, hubid=0, netdev=_LINK)
+        give_up = time.monotonic() + _LINK_BUDGET
+        # QEMU connects in the background, and tells of a failure in this table only.
+        while _linked(domain) != path:
+            if time.monotonic() > give_up:
+                _unlink(domain)
+                raise SnapshotError(f"nothing answers at {path}")
+            time.sleep(0.002)
+        return True
+
+    def unlink(self, vm: str) -> None:
+        """Connect a domain's card to nothing; twice is as good as once."""
+        _unlink(self._connection.lookupByUUIDString(vm))
+
     def destroy(self, vm: str) -> None:
         """End a domain at once."""
         self._connection.lookupByUUIDString(vm).destroy()
@@ -292,6 +321,8 @@ _VERBS: dict[str, Callable[..., object]] = {
     "resume": Host.resume,
     "disks": Host.disks,
     "plug": Host.plug,
+    "link": Host.link,
+    "unlink": Host.unlink,
     "destroy": Host.destroy,
     "look": Host.look,
     "list": Host.list,
@@ -367,6 +398,29 @@ def _monitor(domain: Any, command: str, descriptor: int | None = None, **argumen
         raise SnapshotError(answer["error"].get("desc", "QEMU refused"))
     returned = answer.get("return")
     return returned if isinstance(returned, dict) else {}
+
+
+def _linked(domain: Any) -> str | None:
+    """Return the socket that a domain's card is connected to; None where nothing is, or it broke."""
+    table = _monitor_text(domain, "info network")
+    line = next((line for line in table.splitlines() if f"{_LINK}: " in line), "")
+    _, unix, path = line.partition("unix:")
+    return path.strip() if unix else None
+
+
+def _unlink(domain: Any) -> None:
+    for backend in (_LINK_PORT, _LINK):
+        # QEMU refuses what is not there.
+        with contextlib.suppress(SnapshotError):
+            _monitor(domain, "netdev_del", id=backend)
+
+
+def _monitor_text(domain: Any, command: str) -> str:
+    """Return what a monitor command for people prints: QEMU has no other that tells of network backends."""
+    import libvirt_qemu
+
+    text: str = libvirt_qemu.qemuMonitorCommand(domain, command, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+    return text
 
 
 def _pause(domain: Any) -> None:
