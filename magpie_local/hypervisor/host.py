@@ -233,14 +233,13 @@ class Host:
 
         self._connection.lookupByUUIDString(vm).attachDeviceFlags(xml, libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
-    def link(self, vm: str, path: str) -> bool:
-        """Connect a domain's card to the UNIX socket at `path`, in QEMU's stream format; false where it was already.
+    def linked(self, vm: str) -> str | None:
+        """Return the socket that a domain's card is connected to; None where it is to nothing, or no more."""
+        return _linked(self._connection.lookupByUUIDString(vm))
 
-        What the card was connected to before, or is no more, makes way.
-        """
+    def link(self, vm: str, path: str) -> None:
+        """Connect a domain's card to the UNIX socket at `path`, in QEMU's stream format, and to nothing else."""
         domain = self._connection.lookupByUUIDString(vm)
-        if _linked(domain) == path:
-            return False
         _unlink(domain)
         address = {"type": "unix", "path": path}
         _monitor(domain, "netdev_add", type="stream", id=_LINK, server=False, addr=address)
@@ -252,7 +251,6 @@ class Host:
                 _unlink(domain)
                 raise SnapshotError(f"nothing answers at {path}")
             time.sleep(0.002)
-        return True
 
     def unlink(self, vm: str) -> None:
         """Connect a domain's card to nothing; twice is as good as once."""
@@ -321,6 +319,7 @@ _VERBS: dict[str, Callable[..., object]] = {
     "resume": Host.resume,
     "disks": Host.disks,
     "plug": Host.plug,
+    "linked": Host.linked,
     "link": Host.link,
     "unlink": Host.unlink,
     "destroy": Host.destroy,
