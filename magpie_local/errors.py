@@ -6,7 +6,8 @@
     ├── NotFound
     │   ├── JobNotFound
     │   ├── ImageNotFound
-    │   └── TemplateNotFound
+    │   ├── TemplateNotFound
+    │   └── GuestFileNotFound
     ├── JobActive               the job still runs; stop it first
     ├── JobFailed               a job ended in another state than success
     ├── WaitTimeout             waiting ended, the job goes on
@@ -25,6 +26,13 @@
         ├── TemplateFailed          a template could not be made
         ├── VmExists                the VM was started before
         ├── GuestLost               the channel to the guest agent broke
+        ├── SshError                the VM's SSH server
+        │   ├── SshUnavailable      nothing answers there, or it refuses us
+        │   ├── HostKeyMismatch     another machine answers
+        │   └── SshLost             the connection broke; what ran on it may have had its effect
+        ├── TransferError           a file could not be copied
+        │   └── TransferRefused     an unsafe name, too many files or bytes, something in the way
+        ├── PortUnavailable         a port of this machine is taken
         ├── ImageBroken             an image's files do not match its manifest
         └── ImageBuildFailed
 
@@ -141,6 +149,12 @@ class WorkspaceDamaged(MagpieError):
     """
 
     code = "workspace_damaged"
+
+
+class GuestFileNotFound(NotFound):
+    """There is no such file in the VM."""
+
+    code = "guest_file_not_found"
 
 
 class JobActive(MagpieError):
@@ -276,6 +290,60 @@ class GuestLost(HostError):
     """The channel to the guest's agent broke."""
 
     code = "guest_lost"
+
+
+class SshError(HostError):
+    """The VM could not be used over SSH."""
+
+    code = "ssh_error"
+
+
+class SshUnavailable(SshError):
+    """The VM's SSH server does not answer.
+
+    Try again in a moment; `magpie status ID` says whether the VM still runs.
+    """
+
+    code = "ssh_unavailable"
+
+
+class HostKeyMismatch(SshError):
+    """Something else than the job's VM answers at its SSH port; nothing was sent to it.
+
+    Stop the job and start it again: its VM gets a new port and a new key.
+    """
+
+    code = "host_key_mismatch"
+
+
+class SshLost(SshError):
+    """The SSH connection to the VM broke; what was under way may or may not have had its effect.
+
+    Look in the VM before doing it again; the next call connects anew.
+    """
+
+    code = "ssh_lost"
+
+
+class TransferError(HostError):
+    """A file could not be copied."""
+
+    code = "transfer_error"
+
+
+class TransferRefused(TransferError):
+    """Files were not copied, because that would not be safe; the destination was left as it was."""
+
+    code = "transfer_refused"
+
+
+class PortUnavailable(HostError):
+    """A port of this machine can't be listened on.
+
+    Choose another, or 0 for any that is free.
+    """
+
+    code = "port_unavailable"
 
 
 class ImageBroken(HostError):
