@@ -81,6 +81,10 @@ class CopyLimits:
     size: int = 64 * GIB
 
 
+#: Those that hold unless others are given.
+COPY_LIMITS = CopyLimits()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CopyReport:
     """What was copied."""
@@ -132,7 +136,7 @@ class ShellFiles(Protocol):
         source: str,
         destination: Path,
         *,
-        limits: CopyLimits = CopyLimits(),
+        limits: CopyLimits = COPY_LIMITS,
         replace: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CopyReport:
@@ -158,7 +162,7 @@ class ShellFiles(Protocol):
         source: Path,
         destination: str,
         *,
-        limits: CopyLimits = CopyLimits(),
+        limits: CopyLimits = COPY_LIMITS,
         replace: bool = False,
         on_progress: OnProgress | None = None,
     ) -> CopyReport:

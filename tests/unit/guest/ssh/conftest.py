@@ -11,11 +11,18 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from magpie_local.guest.identity import _host_key
 from magpie_local.guest.ssh.access import SshAccess, SshFiles
+from magpie_local.guest.ssh.opener import SshShells
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from magpie_local.guest.ssh.shell import SshShell
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 JOB = "0c1d2e3f-0000-4000-8000-00000000beef"
@@ -121,3 +128,18 @@ def let_in(server: Server, files: SshFiles) -> SshAccess:
     with (server.folder / "authorized_keys").open("a") as keys:
         keys.write(files.prepare() + "\n")
     return files.write(JOB, port=server.port, host_key=server.host_key, username=getpass.getuser())
+
+
+@pytest.fixture
+async def shell(access: SshAccess):
+    async with connected(access) as opened:
+        yield opened
+
+
+@contextlib.asynccontextmanager
+async def connected(access: SshAccess) -> AsyncIterator[SshShell]:
+    opened = await SshShells().connect(access.target)
+    try:
+        yield opened
+    finally:
+        await opened.close()

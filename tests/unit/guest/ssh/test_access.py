@@ -3,12 +3,15 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from magpie_local.errors import InvalidInput, StateUnavailable
 from magpie_local.guest.ssh.access import SshFiles
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 JOB = "0c1d2e3f-0000-4000-8000-00000000beef"
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGk4eM0JxP3l6x0S8kqQv3Y0m2m0mC0y5c8k1b0pZ0aB"

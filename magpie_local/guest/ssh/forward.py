@@ -1,0 +1,130 @@
+"""Ports of a VM made reachable on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import asyncssh
+
+from magpie_local.errors import InvalidInput, PortUnavailable, SshError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from magpie_local.guest.ssh.link import SshLink
+
+#: The guest's side of every forward: its own loopback, so that services need not listen to anybody else.
+_GUEST_HOST = "127.0.0.1"
+_CHUNK = 64 * 1024
+
+_log = logging.getLogger("magpie.ssh")
+
+
+@asynccontextmanager
+async def forward(
+    link: SshLink, guest_port: int, *, local_port: int = 0, local_host: str = "127.0.0.1"
+) -> AsyncIterator[tuple[str, int]]:
+    """Forward TCP connections to a port of the VM's loopback while the context is open; gives (host, port).
+
+    Each connection asks for the SSH connection anew, so the forward outlives one that broke.
+
+    Raises:
+        InvalidInput: a port or the address is none.
+        PortUnavailable: the local port is taken.
+    """
+    _check_port("guest_port", guest_port, least=1)
+    _check_port("local_port", local_port, least=0)
+    host = _address(local_host)
+    relay = _Relay(link, guest_port)
+    try:
+        server = await asyncio.start_server(relay.serve, host, local_port)
+    except OSError as error:
+        raise PortUnavailable(f"{local_host}:{local_port} can't be listened on: {error.strerror}.") from error
+    try:
+        name = server.sockets[0].getsockname()
+        yield name[0], name[1]
+    finally:
+        server.close()
+        await relay.close()
+
+
+class _Relay:
+    """Connects whoever comes to the same port of the VM."""
+
+    def __init__(self, link: SshLink, guest_port: int) -> None:
+        self._link = link
+        self._guest_port = guest_port
+        self._serving: set[asyncio.Task[Any]] = set()
+
+    def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take a connection."""
+        task = asyncio.create_task(self._serve(reader, writer), name=f"forward to {self._guest_port}")
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
+    async def close(self) -> None:
+        """End all connections."""
+        for task in self._serving:
+            task.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            connection = await self._link.connection()
+            there_reader, there_writer = await connection.open_connection(_GUEST_HOST, self._guest_port, encoding=None)
+            with contextlib.closing(there_writer.channel):
+                await _both_ways(reader, writer, there_reader, there_writer)
+            writer.close()
+        except (OSError, asyncssh.Error, SshError) as error:
+            # All that can be told to whoever has connected is that it failed: by a reset, not an end of data.
+            _log.debug("forward to port %d: %s", self._guest_port, error)
+        finally:
+            if not writer.is_closing():
+                writer.transport.abort()
+
+
+async def _both_ways(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    there_reader: asyncssh.SSHReader[bytes],
+    there_writer: asyncssh.SSHWriter[bytes],
+) -> None:
+    """Carry bytes until both directions have ended; each ends by itself."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_carry(reader, there_writer))
+            group.create_task(_carry(there_reader, writer))
+    except* (OSError, asyncssh.Error) as errors:
+        raise ConnectionResetError(str(errors.exceptions[0])) from errors
+
+
+async def _carry(
+    source: asyncio.StreamReader | asyncssh.SSHReader[bytes],
+    sink: asyncio.StreamWriter | asyncssh.SSHWriter[bytes],
+) -> None:
+    while data := await source.read(_CHUNK):
+        sink.write(data)
+        await sink.drain()
+    if sink.can_write_eof():
+        sink.write_eof()
+
+
+def _check_port(field: str, port: int, *, least: int) -> None:
+    if not isinstance(port, int) or not least <= port <= 65535:
+        raise InvalidInput(field, port, f"a number from {least} to 65535")
+
+
+def _address(host: str) -> str:
+    """Return the one address to listen on: a name could stand for several, and nothing for all there are."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError as error:
+        raise InvalidInput("local_host", host, "an IP address") from error
