@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from magpie_local.api.forks import verify_forks
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
+from magpie_local.api.workspace_faces import AsyncWorkspaces
 
 if TYPE_CHECKING:
     import builtins
@@ -35,6 +36,7 @@ class AsyncMagpie:
         self._release.atexit = False  # the runtime ends itself, before finalizers run
         self.jobs = AsyncJobs(runtime)
         self.templates = AsyncTemplates(runtime)
+        self.workspaces = AsyncWorkspaces(runtime)
         self.monitoring = AsyncMonitoring(runtime)
 
     def __repr__(self) -> str:

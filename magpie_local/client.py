@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from magpie_local.api.forks import verify_forks
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
+from magpie_local.api.workspace_faces import Workspaces
 
 if TYPE_CHECKING:
     import builtins
@@ -47,6 +48,7 @@ class Magpie:
         self._release.atexit = False  # the runtime ends itself, before finalizers run
         self.jobs = Jobs(runtime)
         self.templates = Templates(runtime)
+        self.workspaces = Workspaces(runtime)
         self.monitoring = Monitoring(runtime)
 
     def __repr__(self) -> str:

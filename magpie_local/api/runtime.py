@@ -30,6 +30,7 @@ from magpie_local.api.bridge import Call
 from magpie_local.api.jobs import JobService
 from magpie_local.api.monitoring import MonitoringService
 from magpie_local.api.templates import TemplateService
+from magpie_local.api.workspaces import WorkspaceService
 from magpie_local.errors import ClientClosed
 from magpie_local.wiring import open_engine, start_keeper
 
@@ -58,6 +59,7 @@ class Runtime:
         self.settings = settings
         self.jobs: JobService
         self.templates: TemplateService
+        self.workspaces: WorkspaceService
         self.monitoring: MonitoringService
         self._lead = lead
         self._users = 0
@@ -156,6 +158,7 @@ class Runtime:
             )
             budget = self.settings.templates
             self.templates = TemplateService(engine, budget=budget, summon=self._summon)
+            self.workspaces = WorkspaceService(engine)
             self.monitoring = MonitoringService(engine, self.templates, budget=budget)
             await engine.open(lead=self._lead)
             self._ready.set_result(None)

@@ -9,7 +9,7 @@ from magpie_local.domain.vm import Disk
 from magpie_local.domain.workspace import chain, check_snapshot_name, check_workspace_id
 from magpie_local.engine.workspaces.locking import holding
 from magpie_local.engine.workspaces.making import Making
-from magpie_local.errors import HostError, WorkspaceExists, WorkspaceInUse, WorkspaceNotFound
+from magpie_local.errors import HostError, WorkspaceDamaged, WorkspaceExists, WorkspaceInUse, WorkspaceNotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -103,6 +103,9 @@ class Contents:
         """
         assert found.head is not None
         facts = await self._disks.inspect(await self.files(found.head))
+        if facts.size_gb < found.size_gb:
+            name = self._layout.disk(found.head)
+            raise WorkspaceDamaged(f"{name} has {facts.size_gb} GiB, and should have {found.size_gb}.")
         if not found.is_clean:
             await self._disks.check(self._layout.disk(found.head))
         return facts
