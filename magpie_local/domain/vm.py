@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from magpie_local.domain.ids import VmId
 
 
+#: The way in for ssh, over a VM's second card, which each VM has for itself: network, the guest's address in it, port.
+SSH_WAY = ("169.254.77.0/24", "169.254.77.15", 22)
+#: The same address as the agent is told it.
+SSH_ADDRESS = "169.254.77.15/24"
+
+
 class Accelerator(StrEnum):
     """How a VM's instructions are executed. Only KVM is a security boundary (reliability.md, finding 1)."""
 
@@ -26,6 +32,8 @@ class Disk:
     path: Path
     format: str
     readonly: bool = False
+    #: What the guest knows it by (virtio's serial, at most 20 characters); empty: by its place only.
+    serial: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

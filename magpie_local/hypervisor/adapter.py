@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from magpie_local.domain.ids import VmId
 from magpie_local.domain.sizes import MIB
-from magpie_local.domain.vm import Condition, Features, RamFile, Snapshot, StartTimes, VmSight
+from magpie_local.domain.vm import SSH_WAY, Condition, Features, RamFile, Snapshot, StartTimes, VmSight
 from magpie_local.errors import (
     HostDiskFull,
     HostError,
@@ -44,7 +44,7 @@ _HANDLE_BUDGET = 45.0
 #: A template's whole memory may have to reach the disk.
 _FREEZE_BUDGET = 300.0
 #: The host's verbs in words, where they differ.
-_DOING = {"disks": "add a disk to", "plug": "add a disk to"}
+_DOING = {"disks": "add a disk to", "plug": "add a disk to", "expose": "open a port to"}
 #: More than the 30 s that libvirt itself waits for the monitor of a QEMU that has died.
 _LOOK_BUDGET = 45.0
 #: The first look at a new QEMU binary takes 2-8 s.
@@ -198,6 +198,15 @@ class LibvirtHypervisor:
         async with self._plugging:
             taken = await self._handle("disks", vm_id)
             await self._handle("plug", vm_id, disk_xml(disk, taken))
+
+    async def expose(self, vm_id: VmId) -> int:
+        """Make a VM's ssh reachable, and return the port on the host's loopback.
+
+        Raises:
+            HostError, HypervisorTimeout.
+        """
+        port: int = await self._handle("expose", vm_id, *SSH_WAY)
+        return port
 
     async def destroy(self, vm_id: VmId) -> None:
         """End a VM at once; one that is not there, or is not ours, is left as it is."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.sizes import MIB
-from magpie_local.domain.vm import Accelerator, RamFile, Snapshot
+from magpie_local.domain.vm import Accelerator, Disk, RamFile, Snapshot
 from magpie_local.errors import InvalidInput
 from magpie_local.hypervisor.host import METADATA
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from magpie_local.domain.ids import VmId
-    from magpie_local.domain.vm import Disk, VmSpec
+    from magpie_local.domain.vm import VmSpec
 
 CONTROL_PORT, LOG_PORT = "org.magpie.control", "org.magpie.log"
 
@@ -31,11 +31,16 @@ _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: itself, which saves 0.3 s: the kernel need not look behind bridges.
 PLUGGABLE_DISKS = 2
 _SERIAL_SLOT, _RNG_SLOT, _DISK_SLOTS = 2, 3, 4
-#: Below the chipset's own (0x1f), and beyond all disks.
+#: Below the chipset's own (0x1f), and beyond all disks. Both cards share it: as functions 0 and 1 they are found in
+#: this order, so that the job's card is the guest's eth0.
 _CARD_SLOT = 0x1E
+#: First byte of the second card's address; the rest is as in the first card's, which begins with 52. Both are locally
+#: administered.
+_MANAGE_PREFIX = "56"
 _RAM = "magpie-ram"
 #: MiB of translated code kept in emulation: the default (up to 1 GiB a VM) gains nothing measurable.
 _TRANSLATION_CACHE = 32
+_SERIAL = re.compile("[A-Za-z0-9_-]{1,20}")
 #: Characters that XML can't carry, and others that no path or command line of ours has reason to hold (F93).
 _FORBIDDEN = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 
@@ -99,7 +104,7 @@ def domain_xml(spec: VmSpec, accelerator: Accelerator, emulator: str) -> str:
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _text(domain, event, "destroy")
     _devices(domain, spec, machine, emulator)
-    arguments = [*_log_port(spec.log), *_card(spec.mac), *_memory(spec)]
+    arguments = [*_log_port(spec.log), *_cards(spec.mac), *_memory(spec)]
     _qemu_arguments(domain, arguments)
     _skip_cpu_questions(domain)
     ET.indent(domain)
@@ -116,7 +121,7 @@ def disk_xml(disk: Disk, taken: Collection[str]) -> str:
     name = next((name for name in names if name not in taken), None)
     if name is None:
         raise InvalidInput("disks", len(taken) + 1, "a VM has at most 26")
-    return ET.tostring(_disk_element(name, disk.path, disk.format, readonly=disk.readonly), encoding="unicode")
+    return ET.tostring(_disk_element(name, disk), encoding="unicode")
 
 
 def _boot(domain: ET.Element, spec: VmSpec, machine: Machine) -> None:
@@ -140,7 +145,7 @@ def _cpu(domain: ET.Element, accelerator: Accelerator, machine: Machine) -> None
 def _devices(domain: ET.Element, spec: VmSpec, machine: Machine, emulator: str) -> None:
     devices = ET.SubElement(domain, "devices")
     _text(devices, "emulator", emulator)
-    _disk(devices, 0, spec.image.root, "raw", readonly=True)
+    _disk(devices, 0, Disk(path=spec.image.root, format="raw", readonly=True))
     for index, disk in enumerate(spec.disks):
         _spec_disk(devices, index, disk)
     ET.SubElement(devices, "controller", type="usb", model="none")
@@ -166,26 +171,30 @@ def _devices(domain: ET.Element, spec: VmSpec, machine: Machine, emulator: str) 
 def _spec_disk(devices: ET.Element, index: int, disk: Disk) -> None:
     if index > 24:
         raise InvalidInput("disks", index + 1, "a VM has at most 25")
-    _disk(devices, index + 1, disk.path, disk.format, readonly=disk.readonly)
+    _disk(devices, index + 1, disk)
 
 
-def _disk(devices: ET.Element, number: int, path: Path, kind: str, *, readonly: bool) -> None:
-    disk = _disk_element(f"vd{chr(ord('a') + number)}", path, kind, readonly=readonly)
-    _on_root_bus(disk, _DISK_SLOTS + number)
-    devices.append(disk)
+def _disk(devices: ET.Element, number: int, disk: Disk) -> None:
+    element = _disk_element(f"vd{chr(ord('a') + number)}", disk)
+    _on_root_bus(element, _DISK_SLOTS + number)
+    devices.append(element)
 
 
-def _disk_element(name: str, path: Path, kind: str, *, readonly: bool) -> ET.Element:
-    disk = ET.Element("disk", type="file", device="disk")
-    driver = ET.SubElement(disk, "driver", name="qemu", type=kind)
-    ET.SubElement(disk, "source", file=_checked(str(path)))
-    ET.SubElement(disk, "target", dev=name, bus="virtio")
-    if readonly:
-        ET.SubElement(disk, "readonly")
+def _disk_element(name: str, disk: Disk) -> ET.Element:
+    if disk.serial and not _SERIAL.fullmatch(disk.serial):
+        raise InvalidInput("disk serial", disk.serial, "it must be 1 to 20 letters, digits, '_' and '-'")
+    element = ET.Element("disk", type="file", device="disk")
+    driver = ET.SubElement(element, "driver", name="qemu", type=disk.format)
+    ET.SubElement(element, "source", file=_checked(str(disk.path)))
+    ET.SubElement(element, "target", dev=name, bus="virtio")
+    if disk.serial:
+        _text(element, "serial", disk.serial)
+    if disk.readonly:
+        ET.SubElement(element, "readonly")
     else:
         # A full host disk is the guest's ENOSPC, not a VM that is paused for ever (F11).
         driver.attrib |= {"error_policy": "report", "discard": "unmap"}
-    return disk
+    return element
 
 
 def _on_root_bus(device: ET.Element, slot: int) -> None:
@@ -207,13 +216,23 @@ def _log_port(log: Path) -> list[str]:
     return ["-chardev", chardev, "-device", json.dumps(port)]
 
 
-def _card(mac: str) -> list[str]:
-    """Return the network card, connected to nothing: it is there so that a fork of any VM can be given a network."""
+def _cards(mac: str) -> list[str]:
+    """Return two network cards, connected to nothing: any VM, also a fork, can be given a network later.
+
+    The first is the job's own; the second is the way in for ssh (host.py, `expose`).
+    """
+    return [
+        *_card(0, "magpie-card", mac, "magpie-net"),
+        *_card(1, "magpie-manage", _MANAGE_PREFIX + mac[2:], "magpie-manage-net"),
+    ]
+
+
+def _card(number: int, name: str, mac: str, network: str) -> list[str]:
     device = {
-        "driver": "virtio-net-pci", "netdev": "magpie-net", "id": "magpie-card", "mac": mac, "romfile": "",
-        "bus": "pcie.0", "addr": hex(_CARD_SLOT),
+        "driver": "virtio-net-pci", "netdev": network, "id": name, "mac": mac, "romfile": "",
+        "bus": "pcie.0", "addr": f"{_CARD_SLOT:#x}.{number:#x}", "multifunction": number == 0,
     }  # fmt: skip
-    return ["-netdev", "hubport,id=magpie-net,hubid=0", "-device", json.dumps(device)]
+    return ["-netdev", f"hubport,id={network},hubid={number}", "-device", json.dumps(device)]
 
 
 def _memory(spec: VmSpec) -> list[str]:

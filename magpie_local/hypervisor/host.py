@@ -55,6 +55,9 @@ _WORKERS = 16
 _MEMORY_STAYS = [{"capability": "x-ignore-shared", "state": True}]
 #: What QEMU calls itself once its state has been saved.
 _FROZEN = ("postmigrate", "finish-migrate")
+#: The user-mode network that ssh comes in by, and its place on the hub of the second card.
+_SSH_NET, _SSH_PORT = "magpie-ssh", "magpie-ssh-port"
+#: VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP
 _QEMU_ARGUMENT = "{http://libvirt.org/schemas/domain/qemu/1.0}arg"
 #: Seconds; it takes 0.05.
 _MIGRATION_BUDGET = 30.0
@@ -78,6 +81,7 @@ class Host:
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self._sending = threading.Lock()
+        self._exposing = threading.Lock()
         self._connection: Any = None
         #: Domains that end with the engine, and those of them whose start is not over.
         self._held: set[str] = set()
@@ -256,6 +260,21 @@ class Host:
         """Connect a domain's card to nothing; twice is as good as once."""
         _unlink(self._connection.lookupByUUIDString(vm))
 
+    def expose(self, vm: str, net: str, guest: str, port: int) -> int:
+        """Give a domain's second card a network in which QEMU passes a loopback port of the host on to `guest`:`port`.
+
+        Asked again it returns the same port. The guest reaches nothing through it.
+        """
+        domain = self._connection.lookupByUUIDString(vm)
+        with self._exposing:
+            found = _forwarded(domain)
+            if found is None:
+                _add_ways(domain, net, guest, port)
+                found = _forwarded(domain)
+        if found is None:
+            raise SnapshotError("QEMU forwards no port")
+        return found
+
     def destroy(self, vm: str) -> None:
         """End a domain at once."""
         self._connection.lookupByUUIDString(vm).destroy()
@@ -322,6 +341,7 @@ _VERBS: dict[str, Callable[..., object]] = {
     "linked": Host.linked,
     "link": Host.link,
     "unlink": Host.unlink,
+    "expose": Host.expose,
     "destroy": Host.destroy,
     "look": Host.look,
     "list": Host.list,
@@ -420,6 +440,34 @@ def _monitor_text(domain: Any, command: str) -> str:
 
     text: str = libvirt_qemu.qemuMonitorCommand(domain, command, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
     return text
+
+
+def _add_ways(domain: Any, net: str, guest: str, port: int) -> None:
+    """Connect the hub of a domain's second card with a user-mode network; what an earlier try left is made anew."""
+    for name in (_SSH_PORT, _SSH_NET):
+        with contextlib.suppress(SnapshotError):
+            _monitor(domain, "netdev_del", id=name)
+    prefix = net.rpartition(".")[0]
+    # The kernel chooses the port, and nobody but this host can reach it; `restrict` keeps the guest from the host.
+    user: dict[str, Any] = {
+        "type": "user", "id": _SSH_NET, "restrict": True, "ipv6": False, "net": net, "host": f"{prefix}.2",
+        "dhcpstart": f"{prefix}.20", "hostfwd": [{"str": f"tcp:127.0.0.1:0-{guest}:{port}"}],
+    }  # fmt: skip
+    _monitor(domain, "netdev_add", **user)
+    _monitor(domain, "netdev_add", type="hubport", id=_SSH_PORT, hubid=1, netdev=_SSH_NET)
+
+
+def _forwarded(domain: Any) -> int | None:
+    """Return the host's port that QEMU forwards to the second card of a domain."""
+    network = ""
+    for line in _monitor_text(domain, "info usernet").splitlines():
+        words = line.split()
+        if words[:1] == ["Hub"]:
+            network = words[-1].strip("():")
+        # Protocol[state], descriptor, address, port, guest's address, guest's port, …
+        if network == _SSH_NET and words[:1] == ["TCP[HOST_FORWARD]"] and words[2] == "127.0.0.1":
+            return int(words[3])
+    return None
 
 
 def _pause(domain: Any) -> None:

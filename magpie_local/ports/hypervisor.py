@@ -104,6 +104,18 @@ class LiveVms(Protocol):
         """
         ...
 
+    async def expose(self, vm_id: VmId) -> int:
+        """Make a running VM's ssh reachable; return the port on the host's 127.0.0.1, the same one when asked again.
+
+        It is there as long as the VM, also with no engine alive. Something listens behind it only once the agent was
+        told to (GuestServices.open_ssh); the guest reaches nothing of the host by it.
+
+        Raises:
+            HostError: there is no such VM, or it has no card for it.
+            HypervisorTimeout.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiskFacts:

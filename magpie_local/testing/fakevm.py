@@ -84,7 +84,7 @@ def _live(registry: Registry, record: Record, listener: socket.socket, console: 
         record = replace(record, pid=os.getpid(), started=start_time(os.getpid()))
         registry.write(record)
         _announce(tell)
-        _run_guest(record, listener)
+        _run_guest(record, listener, registry.disks(record.id))
         os.write(1, b"fake vm: powered off\n")
         registry.remove(record)
     except BaseException as error:  # this is a forked child: it must not return into its parent's code
@@ -102,26 +102,27 @@ def _announce(tell: int) -> None:
         os.close(tell)
 
 
-def _run_guest(record: Record, listener: socket.socket) -> None:
+def _run_guest(record: Record, listener: socket.socket, disks: Path) -> None:
     time.sleep(record.boot_delay)
     while record.never_ready:
         signal.pause()
     record.home.mkdir(exist_ok=True)
     agent = os.fork()
     if agent == 0:
-        _become_agent(record, listener)
+        _become_agent(record, listener, disks)
     listener.close()
     while os.wait()[0] != agent:
         pass  # an adopted orphan
     kill_descendants(os.getpid())
 
 
-def _become_agent(record: Record, listener: socket.socket) -> None:
+def _become_agent(record: Record, listener: socket.socket, disks: Path) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     listener.set_inheritable(True)
     bare = str(Path(__file__).with_name("bare.py"))
     command = [sys.executable, "-I", "-S", bare, "magpie_local.guest.agent.main"]
     ports = ["--control", f"fd:{listener.fileno()}", "--log", record.log, "--home", str(record.home)]
+    ports += ["--disks", str(disks)]
     os.execv(command[0], command + ports)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +54,8 @@ class FakeHypervisor:
         self._watcher: asyncio.Task[None] | None = None
         #: VMs that end with us.
         self._held: set[VmId] = set()
+        #: What listens in the place of VMs' ssh, while we are open.
+        self._exposed: dict[VmId, socket.socket] = {}
 
     async def open(self) -> Features:
         """Make the registry's folder and begin to watch."""
@@ -69,6 +72,8 @@ class FakeHypervisor:
         """Stop watching; VMs go on, but for held ones."""
         for vm_id in tuple(self._held):
             await self._end(vm_id)
+        while self._exposed:
+            self._exposed.popitem()[1].close()
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.cancel()
@@ -97,6 +102,8 @@ class FakeHypervisor:
             if isinstance(spec.memory, RamFile):
                 make_memory(spec.memory.path, spec.id, spec.memory_mb)
             self._registry.write(record)
+            for disk in spec.disks:
+                self._registry.attach(spec.id, disk.serial, disk.path)
             await self._launch(record, lock)
         finally:
             os.close(lock)
@@ -114,6 +121,8 @@ class FakeHypervisor:
 
     async def _end(self, vm_id: VmId) -> None:
         self._held.discard(vm_id)
+        if vm_id in self._exposed:
+            self._exposed.pop(vm_id).close()
         record = self._registry.read(vm_id)
         if record is None or record.state_id != self._state_id:
             return
@@ -189,7 +198,7 @@ class FakeHypervisor:
         save_devices(devices, Path(record.ram))
 
     async def plug(self, vm_id: VmId, disk: Disk) -> None:
-        """Note that a VM was given one more disk; its guest sees nothing of it.
+        """Note that a VM was given one more disk; its guest sees nothing of it, unless the disk has a serial.
 
         Raises:
             HostError: there is no such VM, no slot left, or no such disk.
@@ -200,7 +209,21 @@ class FakeHypervisor:
             raise HostError(f"The fake VM {vm_id} has no slot left for another disk.", hint="")
         if not disk.path.is_file():
             raise HostError(f"There is no disk {disk.path}.", hint="")
+        self._registry.attach(vm_id, disk.serial, disk.path)
         self._registry.write(replace(record, plugged=(*record.plugged, str(disk.path))))
+
+    async def expose(self, vm_id: VmId) -> int:
+        """Return a port of the host's loopback at which nothing but silence listens.
+
+        Raises:
+            HostError: there is no such VM.
+        """
+        await self._maybe_hang("expose")
+        self._alive(vm_id)
+        if vm_id not in self._exposed:
+            self._exposed[vm_id] = socket.create_server(("127.0.0.1", 0))
+        port: int = self._exposed[vm_id].getsockname()[1]
+        return port
 
     def plugged(self, vm_id: VmId) -> list[Path]:
         """Return the disks that a VM was given while it ran, in order."""

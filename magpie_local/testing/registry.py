@@ -108,9 +108,20 @@ class Registry:
         new.chmod(0o600)
         new.rename(self._folder / f"{record.id}.json")
 
+    def disks(self, vm_id: str) -> Path:
+        """Return the folder of links to the VM's disks, by their serials."""
+        return self._folder / f"{vm_id}.disks"
+
+    def attach(self, vm_id: str, serial: str, disk: Path) -> None:
+        """Have a VM's guest find a disk by its serial; one without is not shown to it."""
+        if serial:
+            self.disks(vm_id).mkdir(mode=0o700, exist_ok=True)
+            (self.disks(vm_id) / serial).symlink_to(disk.absolute())
+
     def remove(self, record: Record) -> None:
         """Remove all traces of a VM but its log and console; call it only while holding its lock."""
         shutil.rmtree(record.home, ignore_errors=True)
+        shutil.rmtree(self.disks(record.id), ignore_errors=True)
         for path in (record.log + ".script", record.control):
             Path(path).unlink(missing_ok=True)
         for suffix in ("json", "lock"):

@@ -53,9 +53,9 @@ def test_audio_and_balloon_are_there_only_to_be_switched_off(spec):
     assert [device.get("model") for device in domain.iter("memballoon")] == ["none"]
 
 
-def test_qemu_is_given_the_log_port_the_card_and_nothing_else_by_hand(spec):
-    chardev, port, network, card = _arguments(spec)[1::2]
-    assert _arguments(spec)[::2] == ["-chardev", "-device", "-netdev", "-device"]
+def test_qemu_is_given_the_log_port_the_cards_and_nothing_else_by_hand(spec):
+    chardev, port, network, card, *_ = _arguments(spec)[1::2]
+    assert _arguments(spec)[::2] == ["-chardev", "-device", "-netdev", "-device", "-netdev", "-device"]
     assert chardev == f"file,id=magpie-log,path={spec.log},append=on"
     assert json.loads(port)["name"] == "org.magpie.log"
     # A hub of this QEMU's own, with nothing else on it.
@@ -63,15 +63,36 @@ def test_qemu_is_given_the_log_port_the_card_and_nothing_else_by_hand(spec):
     assert json.loads(card)["mac"] == spec.mac
 
 
-def test_the_card_has_a_slot_of_its_own_however_many_disks_there_are(spec):
+def test_the_cards_have_a_slot_of_their_own_however_many_disks_there_are(spec):
     full = replace(spec, disks=spec.disks * 25)
     slots = [int(address.get("slot", "")) for address in _parsed(full).iter("address")]
+    addresses = [json.loads(_arguments(full)[place])["addr"].split(".") for place in (7, 11)]
     assert len(slots) == len(set(slots))
-    assert int(json.loads(_arguments(full)[7])["addr"], 16) not in slots
+    assert [int(slot, 16) in slots for slot, _ in addresses] == [False, False]
+    assert [int(function, 16) for _, function in addresses] == [0, 1]
+
+
+def test_the_second_card_is_on_a_hub_of_its_own_under_an_address_of_its_own(spec):
+    network, card = _arguments(spec)[9:12:2]
+    assert network == "hubport,id=magpie-manage-net,hubid=1"
+    assert json.loads(card)["mac"] == "56" + spec.mac[2:]
+
+
+def test_a_disk_may_carry_a_serial(spec):
+    disk = Disk(path=Path("/w"), format="qcow2", serial="workspace")
+    cold = _parsed(replace(spec, disks=(*spec.disks, disk))).findall("devices/disk/serial")
+    assert [serial.text for serial in cold] == ["workspace"]
+    assert ET.fromstring(disk_xml(disk, [])).findtext("serial") == "workspace"
+
+
+@pytest.mark.parametrize("serial", ["x" * 21, "a b", "a,b", "ä"])
+def test_a_serial_that_no_disk_can_have_is_refused(serial):
+    with pytest.raises(InvalidInput, match="1 to 20"):
+        disk_xml(Disk(path=Path("/w"), format="qcow2", serial=serial), [])
 
 
 def test_memory_for_a_template_is_a_file_that_is_shared(spec):
-    name, backend, *machine = _arguments(replace(spec, memory=RamFile(path=Path("/t,x/ram"))))[4 * 2 :]
+    name, backend, *machine = _arguments(replace(spec, memory=RamFile(path=Path("/t,x/ram"))))[6 * 2 :]
     assert (name, machine) == ("-object", ["-machine", "memory-backend=magpie-ram"])
     assert json.loads(backend) | {"id": ""} == {
         "qom-type": "memory-backend-file", "id": "", "size": 512 << 20, "mem-path": "/t,x/ram", "share": True,
@@ -81,7 +102,7 @@ def test_memory_for_a_template_is_a_file_that_is_shared(spec):
 def test_a_fork_maps_memory_for_itself_and_waits_for_its_devices(spec):
     snapshot = Snapshot(ram=Path("/t/ram"), devices=Path("/t/devices"))
     arguments = _arguments(replace(spec, memory=snapshot))
-    backend = json.loads(arguments[9])
+    backend = json.loads(arguments[13])
     assert (backend["mem-path"], backend["share"]) == ("/t/ram", False)
     assert arguments[-2:] == ["-incoming", "defer"]
 
