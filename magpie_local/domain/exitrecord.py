@@ -1,12 +1,16 @@
-"""The guest's claim how the script ended: the payload of the log's EXIT frame."""
+"""The guest's claims how its script and itself ended: the payloads of the log's EXIT and HALT frames."""
 
 from __future__ import annotations
 
 import hmac
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from magpie_local.domain.frames import unpack
+
+#: `clean`: unmounted. `busy`: something held it, or not all could be written; its file system wants a check.
+WorkspaceEnd: TypeAlias = Literal["clean", "busy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,34 @@ class ExitRecord:
     #: Guest wall clock, seconds since the epoch.
     started_at: float
     ended_at: float
+    #: How the workspace was left: None where none was mounted, or where the guest goes on with it.
+    workspace: WorkspaceEnd | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaltRecord:
+    """How a guest that was told to end did."""
+
+    #: None where it had no workspace.
+    workspace: WorkspaceEnd | None
+
+
+def parse_halt(payload: bytes, nonce: str) -> HaltRecord | None:
+    """Return the halt record in `payload`, or None where it is malformed or does not carry this attempt's nonce."""
+    try:
+        raw = unpack(payload)
+        if not hmac.compare_digest(str(raw["nonce"]), nonce):
+            return None
+        return HaltRecord(workspace=_workspace(raw["workspace"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _workspace(value: object) -> WorkspaceEnd | None:
+    if value is None:
+        return None
+    # What is neither is a hostile guest's word, and the worse of the two.
+    return "clean" if value == "clean" else "busy"
 
 
 def parse_exit(payload: bytes, nonce: str) -> ExitRecord | None:
@@ -43,7 +75,7 @@ def parse_exit(payload: bytes, nonce: str) -> ExitRecord | None:
             return None
         return ExitRecord(
             code=code, signal=signal, timed_out=raw["timed_out"] is True, stopped=raw["stopped"] is True,
-            started_at=started_at, ended_at=ended_at,
+            started_at=started_at, ended_at=ended_at, workspace=_workspace(raw.get("workspace")),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -4,6 +4,9 @@ Log port (a file that the hypervisor writes): frames of
 
     length u32 | kind u8 | microseconds since the epoch u64 | payload      (little endian, payload at most 64 KiB)
 
+EXIT ends the output. Of a persistent guest, which goes on, at most one HALT follows: it was told to end, and did;
+a message with the attempt's `nonce` (empty before an order) and `workspace`: clean, busy or none (domain.exitrecord).
+
 Control port (a byte stream both ways): frames of
 
     length u32 | kind u8 | payload      kind 1: a message, kind 2: raw bytes that belong to the last message
@@ -32,8 +35,8 @@ if TYPE_CHECKING:
 
 MAX_PAYLOAD = 64 * 1024
 
-STDOUT, STDERR, GAP, STARTED, EXIT, NOTE = 1, 2, 3, 4, 5, 6
-LOG_KINDS = frozenset((STDOUT, STDERR, GAP, STARTED, EXIT, NOTE))
+STDOUT, STDERR, GAP, STARTED, EXIT, NOTE, HALT = 1, 2, 3, 4, 5, 6, 7
+LOG_KINDS = frozenset((STDOUT, STDERR, GAP, STARTED, EXIT, NOTE, HALT))
 MESSAGE, BLOB = 1, 2
 
 LOG_HEADER = struct.Struct("<IBQ")

@@ -9,13 +9,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from magpie_local.domain import frames
+from magpie_local.domain.vm import SSH_ADDRESS
 from magpie_local.errors import GuestLost, HostError
 from magpie_local.guest.identity import new_identity
-from magpie_local.ports.guest import GuestState, Launch
+from magpie_local.ports.guest import GuestState, Launch, Mounted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from magpie_local.domain.exitrecord import WorkspaceEnd
     from magpie_local.domain.identity import Identity, Renewal
     from magpie_local.domain.ids import VmId
     from magpie_local.ports.guest import Order
@@ -25,9 +27,11 @@ _HELLO_AGAIN = 5.0
 #: Most bytes of one message of the guest, which is not trusted.
 _MAX_MESSAGE = 64 * 1024
 #: What each request is answered with, when it is not refused.
-_ANSWERS = {"settle": "settled", "exercise": "exercised", "run": "started"}
+_ANSWERS = {
+    "settle": "settled", "exercise": "exercised", "run": "started", "mount": "mounted", "ssh": "ssh", "halt": "halted",
+}  # fmt: skip
 
-Answer: TypeAlias = GuestState | Launch | None
+Answer: TypeAlias = GuestState | Launch | Mounted | str | None
 
 
 class AgentGuest:
@@ -51,7 +55,7 @@ class AgentGuest:
 
 
 class AgentSession:
-    """An open channel to one agent (the GuestSession port).
+    """An open channel to one agent (the GuestSession and GuestServices ports).
 
     One task reads; callers wait for its findings, and learn from it when the channel broke.
     """
@@ -114,11 +118,40 @@ class AgentSession:
             "timeout": order.timeout,
             "env": dict(order.env),
             "log_limit": order.log_limit,
+            "persistent": order.persistent,
             "script_size": len(order.script),
             "script_crc": zlib.crc32(order.script),
             **_renewal(order.renewal),
         }
         return cast(Launch, await self._ask("started", message, order.script))
+
+    async def mount(self, *, check: bool, serial: str = "workspace", path: str = "/workspace") -> Mounted:
+        """Mount the disk with `serial`, after a check where told to.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused: the disk is not there, or can't be used as it is.
+        """
+        message: dict[str, object] = {"op": "mount", "check": check, "serial": serial, "path": path}
+        return cast(Mounted, await self._ask("mounted", message))
+
+    async def open_ssh(self, authorized: str, address: str = SSH_ADDRESS) -> str:
+        """Let the owners of some public keys in; returns the host key's public half once they can come.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused.
+        """
+        return cast(str, await self._ask("ssh", {"op": "ssh", "authorized": authorized, "address": address}))
+
+    async def halt(self, grace: float) -> WorkspaceEnd | None:
+        """End the guest cleanly; returns how its workspace was left.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused.
+        """
+        return cast("WorkspaceEnd | None", await self._ask("halted", {"op": "halt", "grace": grace}))
 
     async def stop(self, grace: float) -> None:
         """Have the agent send SIGTERM to the script's process group, and SIGKILL after `grace` seconds."""
@@ -204,6 +237,15 @@ class AgentSession:
                 self._answer("started", Launch(renew=renew / 1e6, spawn=spawn / 1e6))
             case {"op": "settled" | "exercised" as done}:
                 self._answer(done, None)
+            case {
+                "op": "mounted", "fsck": int() | None as fsck, "grown": bool(grown), "took_us": int(took),
+                "note": str(note),
+            }:  # fmt: skip
+                self._answer("mounted", Mounted(fsck=fsck, grown=grown, took=took / 1e6, note=note[:500]))
+            case {"op": "ssh", "host_key": str(key)}:
+                self._answer("ssh", key)
+            case {"op": "halted", "workspace": "clean" | "busy" | None as workspace}:
+                self._answer("halted", workspace)
             case {"op": "exited"}:
                 self._has_exited = True
             case {"op": "refused", "to": str(op), "message": str(reason)}:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from magpie_local.domain.vm import SSH_ADDRESS
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from magpie_local.domain.exitrecord import WorkspaceEnd
     from magpie_local.domain.identity import Identity, Renewal
     from magpie_local.domain.ids import VmId
 
@@ -26,6 +29,8 @@ class Order:
     log_limit: int
     #: Taken up right before the script's first instruction.
     renewal: Renewal
+    #: The guest stays when the script has ended, with what that left running, until it is halted.
+    persistent: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,69 @@ class Launch:
     renew: float
     #: Starting the script's process.
     spawn: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounted:
+    """How a disk was mounted."""
+
+    #: e2fsck's exit code: 0 nothing, 1 or 2 something was repaired. None where no check was asked for.
+    fsck: int | None
+    #: Its file system was enlarged to the size of its disk.
+    grown: bool
+    #: Seconds, from the request to the answer, within the guest.
+    took: float
+    #: What was repaired, or why it could not be enlarged.
+    note: str = ""
+
+
+class GuestServices(Protocol):
+    """What an agent does beside its script; each GuestSession of this package's offers it as well."""
+
+    async def mount(self, *, check: bool, serial: str = "workspace", path: str = "/workspace") -> Mounted:
+        """Mount the disk with `serial`, which may have been plugged in just now; before the order.
+
+        The script then starts there. Mounting a mounted one returns the first answer. At the script's end it is
+        unmounted before the exit record is written (ExitRecord.workspace); a persistent guest keeps it.
+
+        Args:
+            check: have it repaired first, as far as that loses nothing.
+            serial: of the disk (domain.vm.Disk).
+            path: a folder of the guest.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: there is no such disk, no ext4 on it, or it needs a repair that loses something.
+        """
+        ...
+
+    async def open_ssh(self, authorized: str, address: str = SSH_ADDRESS) -> str:
+        """Let the owners of `authorized` (public keys, a line each) in as root and as magpie; returns when they can.
+
+        The guest must be settled. Asked again, the new keys count from then on. The way in is LiveVms.expose.
+
+        Returns:
+            The host key's public half, as the guest says. Trust the one in the Identity.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: it is not settled, has no card for it, or sshd does not start.
+        """
+        ...
+
+    async def halt(self, grace: float) -> WorkspaceEnd | None:
+        """End the guest cleanly: SIGTERM to all its processes, SIGKILL after `grace` seconds, unmount, power off.
+
+        A running script's exit record is written first, the log's HALT frame last.
+
+        Returns:
+            How the workspace was left; None where it had none.
+
+        Raises:
+            GuestLost: the channel broke; the log may tell whether it was halted.
+            HostError: it is at its warm-up, or mounting.
+        """
+        ...
 
 
 class GuestSession(Protocol):

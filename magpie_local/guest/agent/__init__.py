@@ -5,6 +5,7 @@ free of imports.
 
     main      where it runs (guest or host process), and the last resort when it fails
     machine   that place: its ports, its privileges, how it ends
+    hostprocess  what stands in for it outside a guest
     loop      epoll and timers
     control   the control port: messages in and out, clients that come and go
     orders    what was told: one handler per op
@@ -12,6 +13,11 @@ free of imports.
     identity  what tells this VM from all others
     renewal   fresh randomness and the right time
     warmup    a harmless script, so that the real one starts faster
+    services  mount, ssh and halt
+    workspace a disk that outlives the guest
+    sshd      OpenSSH's server, and card: the network card that it listens on
+    background  threads and programs, for what blocks
+    processes the guest's processes
     script    the one script: start, limits, end
     output    its stdout and stderr, in order
     log       the log port: frames and their cap

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 FIELDS = ("hostname", "machine_id", "boot_id", "mac", "host_key", "host_key_public")
 
 _CARD = "eth0"
-_HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
+HOST_KEY = "/etc/ssh/ssh_host_ed25519_key"
 #: Lies over the kernel's own (initramfs/fstab), whose value all forks of a template have in common.
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 #: SIOCSIFHWADDR (netdevice(7)); struct ifreq is a name and a sockaddr, whose family is ARPHRD_ETHER.
@@ -33,8 +33,8 @@ def assume(identity: Mapping[str, str]) -> None:
     put("/etc/machine-id", identity["machine_id"] + "\n", 0o444)
     put(_BOOT_ID, identity["boot_id"] + "\n", 0o444)
     os.makedirs("/etc/ssh", exist_ok=True)
-    put(_HOST_KEY, identity["host_key"], 0o600)
-    put(_HOST_KEY + ".pub", identity["host_key_public"].rstrip() + "\n", 0o644)
+    put(HOST_KEY, identity["host_key"], 0o600)
+    put(HOST_KEY + ".pub", identity["host_key_public"].rstrip() + "\n", 0o644)
     _assume_mac(identity["mac"])
 
 

@@ -1,4 +1,4 @@
-"""Where the agent runs: a guest, or a process of the host that stands in for one (tests)."""
+"""Where the agent runs: a guest, or something that stands in for one (hostprocess)."""
 
 from __future__ import annotations
 
@@ -6,17 +6,51 @@ import os
 import sys
 import time
 
-from magpie_local.guest.agent.control import SocketControl, VirtioControl
-from magpie_local.guest.agent.identity import assume, put
+from magpie_local.guest.agent.control import VirtioControl
+from magpie_local.guest.agent.identity import assume
+from magpie_local.guest.agent.processes import living
 from magpie_local.guest.agent.renewal import renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import NoReturn
+    from collections.abc import Callable, Mapping
+    from typing import Any, Literal, NoReturn, Protocol
 
+    from magpie_local.guest.agent.background import Trouble
     from magpie_local.guest.agent.control import Control
     from magpie_local.guest.agent.loop import Loop
+
+    class Disk(Protocol):
+        """A workspace; all of it blocks."""
+
+        @property
+        def path(self) -> str:
+            """Where it is mounted."""
+            ...
+
+        def mount(self, *, check: bool) -> dict[str, Any]:
+            """Mount it; return the fields of the answer, or raise Trouble."""
+            ...
+
+        def sync(self) -> None:
+            """Have all that was written to it reach the disk."""
+            ...
+
+        def release(self) -> Literal["clean", "busy"]:
+            """Unmount it."""
+            ...
+
+    class Doorman(Protocol):
+        """Lets ssh in."""
+
+        def open(self, authorized: str, address: str, done: Callable[[str | Trouble], None]) -> None:
+            """Let the owners of keys in at an address; call `done` with the host key, or the Trouble."""
+            ...
+
+        def close(self) -> None:
+            """Begin to let nobody in."""
+            ...
+
 
 CONTROL_PORT, LOG_PORT = "org.magpie.control", "org.magpie.log"
 _PORTS = "/sys/class/virtio-ports"
@@ -67,6 +101,22 @@ class Machine:
         """Take fresh randomness and the time."""
         raise NotImplementedError
 
+    def disk(self, serial: str, path: str) -> Disk:
+        """Return the disk of that serial, to be mounted at `path`."""
+        raise NotImplementedError
+
+    def doorman(self, loop: Loop) -> Doorman:
+        """Return what lets ssh in."""
+        raise NotImplementedError
+
+    def others(self) -> bool:
+        """Return whether processes live here that are no part of the place itself."""
+        raise NotImplementedError
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to each of those."""
+        raise NotImplementedError
+
     def end(self, code: int) -> NoReturn:
         """End this place and everything in it; `code` tells whether the agent failed."""
         raise NotImplementedError
@@ -106,6 +156,34 @@ class GuestMachine(Machine):
         """Take fresh randomness and the time."""
         renew(now, entropy)
 
+    def disk(self, serial: str, path: str) -> Disk:
+        """Return the disk of that serial."""
+        from magpie_local.guest.agent.workspace import Workspace  # not every guest has one
+
+        return Workspace(serial, path)
+
+    def doorman(self, loop: Loop) -> Doorman:
+        """Return OpenSSH's server."""
+        from magpie_local.guest.agent.sshd import Sshd  # not every guest is open
+
+        return Sshd(loop)
+
+    def others(self) -> bool:
+        """Return whether there is a process but PID 1, the agent and the kernel's."""
+        return any(one.pid not in (1, os.getpid()) for one in living())
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to all processes but PID 1, the agent and the kernel's, none of which can fork away from it.
+
+        It would be the end of a machine that is no guest of ours.
+        """
+        if not self._log or os.getppid() != 1:
+            return
+        try:
+            os.kill(-1, number)
+        except ProcessLookupError:
+            return  # there is none
+
     def end(self, code: int) -> NoReturn:
         """Power off, at once and from whatever state the guest is in; never a machine that is no guest of ours."""
         if not self._log:
@@ -114,65 +192,6 @@ class GuestMachine(Machine):
         _write("/proc/sysrq-trigger", b"o")
         while True:
             time.sleep(60)
-
-
-class HostProcess(Machine):
-    """A process of the host: a listening socket and a file are its ports. Who started it cleans up after it.
-
-    The host's own identity, randomness and clock are none of its business: what it was told lies in `.magpie` of its
-    home, a file for each field.
-    """
-
-    def __init__(self, control: str, log: str, home: str, patience: float = 0.0) -> None:
-        super().__init__(home, log + ".script", patience)
-        self._control = control
-        self._log = log
-
-    def prepare(self) -> None:
-        """Stand in the home folder: whoever moves that moves us."""
-        os.chdir(self.home)
-
-    def locate(self) -> None:
-        """Follow the home folder: a waiting VM's goes to its job."""
-        self.home = self.env["HOME"] = os.getcwd()
-        self.script = os.path.join(os.path.dirname(self.home), os.path.basename(self.script))
-
-    def control(self, loop: Loop) -> Control:
-        """Listen at the path, or take over the listening socket of `fd:N`."""
-        import socket  # a guest does without it
-
-        if self._control.startswith("fd:"):
-            listener = socket.socket(fileno=int(self._control[3:]))
-            listener.set_inheritable(False)
-            return SocketControl(loop, listener)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)
-        listener.bind(self._control)
-        os.umask(before)
-        listener.listen()
-        return SocketControl(loop, listener)
-
-    def log(self) -> int:
-        """Open the file at its end."""
-        return os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def settle(self, identity: Mapping[str, str]) -> None:
-        """Note an identity."""
-        self._note(identity)
-
-    def renew(self, now: float, entropy: bytes) -> None:
-        """Note the time and the randomness."""
-        self._note({"now": repr(now), "entropy": entropy.hex()})
-
-    def _note(self, facts: Mapping[str, str]) -> None:
-        self.locate()
-        os.makedirs(f"{self.home}/.magpie", 0o700, exist_ok=True)
-        for name, value in facts.items():
-            put(f"{self.home}/.magpie/{name}", value, 0o600)
-
-    def end(self, code: int) -> NoReturn:
-        """Exit."""
-        sys.exit(code)
 
 
 def _port(name: str) -> str:

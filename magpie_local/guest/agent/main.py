@@ -1,7 +1,7 @@
 """Run the agent.
 
 In a guest without arguments; as a process of the host with `--control SOCKET --log FILE --home FOLDER`, where SOCKET
-is a path to listen at, or `fd:N` for a socket that listens already.
+is a path to listen at, or `fd:N` for a socket that listens already, and `--disks FOLDER` with a link for each disk.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from magpie_local.domain import frames
 from magpie_local.guest.agent.log import Log
 from magpie_local.guest.agent.loop import Loop
-from magpie_local.guest.agent.machine import GuestMachine, HostProcess
+from magpie_local.guest.agent.machine import GuestMachine
 from magpie_local.guest.agent.orders import Agent
 
 TYPE_CHECKING = False
@@ -27,8 +27,13 @@ def main() -> NoReturn:
     serve(_host_process(given) if given else GuestMachine())
 
 
-def _host_process(given: dict[str, str]) -> HostProcess:
-    return HostProcess(given["--control"], given["--log"], given["--home"], float(given.get("--patience", 0)))
+def _host_process(given: dict[str, str]) -> Machine:
+    from magpie_local.guest.agent.hostprocess import HostProcess  # a guest does without it
+
+    return HostProcess(
+        given["--control"], given["--log"], given["--home"], disks=given.get("--disks", ""),
+        patience=float(given.get("--patience", 0)),
+    )  # fmt: skip
 
 
 def serve(machine: Machine) -> NoReturn:

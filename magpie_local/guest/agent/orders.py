@@ -7,6 +7,7 @@ import time
 from magpie_local.guest.agent.identity import FIELDS
 from magpie_local.guest.agent.runorder import RunOrder
 from magpie_local.guest.agent.script import Script
+from magpie_local.guest.agent.services import Services
 from magpie_local.guest.agent.warmup import Warmup
 
 TYPE_CHECKING = False
@@ -35,10 +36,15 @@ class Agent:
         self._control = control
         self._log = log
         self._machine = machine
+        #: Seconds that a halt has left, while the script it waits for is ending.
+        self._halt_by: float | None = None
         #: The order whose bytes are still coming in.
         self._incoming: RunOrder | None = None
         self._script: Script | None = None
+        self._services = Services(loop, log, machine, control.send)
         self._attempt: str | None = None
+        self._nonce = ""
+        self._persistent = False
         self._state = "idle"
         self._settled = False
         self._exercising = False
@@ -47,8 +53,11 @@ class Agent:
             "hello": self._hello,
             "settle": self._settle,
             "exercise": self._exercise,
+            "mount": self._mount,
+            "ssh": self._ssh,
             "run": self._run,
             "stop": self._stop,
+            "halt": self._halt,
             "bye": self._bye,
         }
         control.receive = self._receive
@@ -125,7 +134,39 @@ class Agent:
             self._refuse(op, f"this agent has taken an order before: attempt {self._attempt}")
         elif self._exercising:
             self._refuse(op, "this agent is at its warm-up")
-        return self._attempt is None and not self._exercising
+        elif self._services.mounting:
+            self._refuse(op, "this agent is mounting a disk")
+        elif self._is_halting():
+            self._refuse(op, "this agent is ending its guest")
+        else:
+            return True
+        return False
+
+    def _is_halting(self) -> bool:
+        return self._halt_by is not None or self._services.halting
+
+    def _mount(self, message: Message) -> None:
+        if self._is_free("mount"):
+            self._be_patient()
+            self._services.mount(message)
+
+    def _ssh(self, message: Message) -> None:
+        if self._exercising or self._is_halting():
+            self._refuse("ssh", "this agent is at its warm-up, or ending its guest")
+            return
+        if self._attempt is None:
+            self._be_patient()
+        self._services.ssh(message)
+
+    def _halt(self, message: Message) -> None:
+        grace = float(message["grace"])
+        if self._exercising or self._services.mounting:
+            self._refuse("halt", "this agent is at its warm-up, or mounting a disk")
+        elif self._script is not None and self._state == "running":
+            self._halt_by = time.monotonic() + grace
+            self._script.stop(grace)  # its exit record comes first
+        elif not self._services.halting:
+            self._services.halt(grace, self._nonce)
 
     def _take(self, data: bytes) -> None:
         if self._incoming is None:
@@ -150,9 +191,10 @@ class Agent:
             return
         renewed = time.monotonic_ns()
         self._loop.cancel(self._forgotten)
-        self._state, self._attempt = "running", order.attempt
-        self._script = Script(self._loop, self._log, order, self._exited)
-        self._script.start({**self._machine.env, **order.env}, self._machine.home)
+        self._state, self._attempt, self._nonce = "running", order.attempt, order.nonce
+        self._persistent = order.persistent
+        self._script = Script(self._loop, self._log, order, self._exited, self._settle_workspace)
+        self._script.start({**self._machine.env, **order.env}, self._services.folder)
         renew_us, spawn_us = (renewed - began) // 1000, (time.monotonic_ns() - renewed) // 1000
         self._control.send({"op": "started", "renew_us": renew_us, "spawn_us": spawn_us})
 
@@ -161,12 +203,21 @@ class Agent:
             self._script.stop(float(message["grace"]))
 
     def _bye(self, message: Message) -> None:
-        self._loop.stop()
+        if not self._persistent and not self._is_halting():
+            self._loop.stop()
+
+    def _settle_workspace(self, done: Callable[[str | None], None]) -> None:
+        self._services.settle(persistent=self._persistent, done=done)
 
     def _exited(self, code: int) -> None:
         self._state = "exited"
         self._control.send({"op": "exited"})
-        self._loop.after(LAST_WORD, self._loop.stop)
+        if self._halt_by is not None:
+            left, self._halt_by = max(0.0, self._halt_by - time.monotonic()), None
+            # The script still has to be buried.
+            self._loop.after(0, lambda: self._services.halt(left, self._nonce))
+        elif not self._persistent:
+            self._loop.after(LAST_WORD, self._loop.stop)
 
     def _void(self, reason: str = "the order did not come whole") -> None:
         if self._incoming is not None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 PAUSE = 0.004
 #: What one pipe holds: a script that writes in bursts need not wait for the agent.
 PIPE_SIZE = 1024 * 1024
+#: Seconds between two reads of what nobody wants any more: a flood must not keep the agent busy.
+DROP_PAUSE = 0.05
 
 
 class Output:
@@ -31,6 +33,7 @@ class Output:
         self._kinds: dict[int, int] = {}
         self._muted: int | None = None
         self._timer: Timer | None = None
+        self._dropping = False
 
     def attach(self, kind: int, fd: int) -> None:
         """Relay the pipe `fd` as frames of `kind`, and close it in the end."""
@@ -47,7 +50,18 @@ class Output:
             self._relay(fd)
             self._detach(fd)
 
+    def abandon(self) -> None:
+        """Relay what is in the pipes now; read and drop what comes later, so that whoever writes it can go on."""
+        self._unmute()
+        self._dropping = True
+        for fd in list(self._kinds):
+            if not self._relay(fd):
+                self._detach(fd)
+
     def _ready(self, fd: int) -> None:
+        if self._dropping:
+            self._drop(fd)
+            return
         if self._muted is not None and self._muted != fd:
             self._relay(self._muted)
         self._unmute()
@@ -57,6 +71,17 @@ class Output:
             self._timer = self._loop.after(PAUSE, self._unmute)
         else:
             self._detach(fd)
+
+    def _drop(self, fd: int) -> None:
+        if not os.read(fd, PIPE_SIZE):
+            self._detach(fd)
+            return
+        self._loop.mute(fd)
+        self._loop.after(DROP_PAUSE, lambda: self._listen_again(fd))
+
+    def _listen_again(self, fd: int) -> None:
+        if fd in self._kinds:  # it can end while it is muted
+            self._loop.unmute(fd)
 
     def _unmute(self) -> None:
         if self._muted is not None:

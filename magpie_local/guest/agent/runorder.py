@@ -22,6 +22,8 @@ class RunOrder:
         self.nonce = str(message["nonce"])
         self.timeout = None if message["timeout"] is None else float(message["timeout"])
         self.env = {str(key): str(value) for key, value in message["env"].items()}
+        #: The guest stays when the script has ended.
+        self.persistent = message.get("persistent") is True
         self.log_limit = int(message["log_limit"])
         self.now = float(message["now"])
         self.entropy = bytes.fromhex(message["entropy"])

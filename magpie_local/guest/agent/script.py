@@ -7,6 +7,7 @@ import time
 
 from magpie_local.domain import frames
 from magpie_local.guest.agent.output import Output
+from magpie_local.guest.agent.processes import kill_session, ordinary_oom_score, others_in_group
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from magpie_local.guest.agent.log import Log
     from magpie_local.guest.agent.loop import Loop, Timer
     from magpie_local.guest.agent.runorder import RunOrder
+
+    Settle = Callable[[Callable[[str | None], None]], None]
 
 if not TYPE_CHECKING:
     # The core of `signal`, without the enums that cost an emulated guest a tenth of a second.
@@ -36,19 +39,30 @@ _IGNORED = (
 
 
 class Script:
-    """A running `bash FILE`, in its own session and process group."""
+    """A running `bash FILE`, in its own session and process group.
 
-    def __init__(self, loop: Loop, log: Log, order: RunOrder, ended: Callable[[int], None]) -> None:
+    Args:
+        loop: the agent's loop.
+        log: gets its output and the marks.
+        order: what to run, and how.
+        ended: called with its exit code once the exit record is written.
+        settle: has all that it wrote reach its disk before that record, and calls back with the workspace's end.
+    """
+
+    def __init__(
+        self, loop: Loop, log: Log, order: RunOrder, ended: Callable[[int], None], settle: Settle | None = None
+    ) -> None:
         self._loop = loop
         self._log = log
         self._order = order
         self._ended = ended
+        self._settle = settle or _nothing_to_settle
         self._output = Output(loop, log)
         self._pid = 0
         self._pidfd = -1
         self._deadline: Timer | None = None
         self._kill: Timer | None = None
-        self._timed_out = self._stopped = False
+        self._timed_out = self._stopped = self._finishing = False
         self._started_at = self._ended_at = 0.0
 
     def start(self, env: Mapping[str, str], folder: str) -> None:
@@ -100,6 +114,8 @@ class Script:
 
         It stays a zombie until all is done: so its number means nobody else while its group and session are killed.
         """
+        if self._finishing:
+            return True
         end = os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         if end is None:
             return False
@@ -109,7 +125,7 @@ class Script:
             self._loop.unwatch(self._pidfd)
             os.close(self._pidfd)
             self._pidfd = -1
-        if self._kill is not None and _has_others(self._pid):
+        if self._kill is not None and others_in_group(self._pid):
             # bash dies of SIGTERM at once; what it had called has the same grace to end well.
             self._loop.after(GROUP_LOOK, self._look)
         else:
@@ -117,14 +133,23 @@ class Script:
         return True
 
     def _finish(self, end: os.waitid_result) -> None:
+        self._finishing = True
         self._loop.cancel(self._kill)
-        self._signal(signal.SIGKILL)
-        self._output.drain()
+        # What a persistent job's script has started in the background goes on, unless the script was made to end.
+        if self._order.persistent and self._kill is None:
+            self._output.abandon()
+        else:
+            self._signal(signal.SIGKILL)
+            self._output.drain()
         self._log.flush()
-        record = self._record(end)
+        self._settle(lambda workspace: self._conclude(end, workspace))
+
+    def _conclude(self, end: os.waitid_result, workspace: str | None) -> None:
+        record = self._record(end) | {"workspace": workspace}
         self._log.mark(frames.EXIT, frames.pack(record))
         self._ended(record["code"])
-        _kill_session(self._pid)
+        if not self._order.persistent:
+            kill_session(self._pid)
         os.waitpid(self._pid, 0)
 
     def _record(self, end: os.waitid_result) -> dict[str, Any]:
@@ -140,39 +165,8 @@ class Script:
         }
 
 
-def _has_others(group: int) -> bool:
-    """Return whether a process group has live members beside its leader."""
-    for name in filter(str.isdecimal, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{name}/stat", "rb") as file:
-                # The command's name, in brackets, may hold anything; what follows it is state, parent, group.
-                state, _parent, its_group = file.read().rpartition(b")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(its_group) == group and int(name) != group and state not in (b"Z", b"X"):
-            return True
-    return False
-
-
-def _kill_session(session: int) -> None:
-    """Kill what is left of a session whose leader is dead: background jobs have process groups of their own."""
-    for _ in range(10):  # a fork bomb may need several rounds
-        everybody = map(int, filter(str.isdecimal, os.listdir("/proc")))
-        members = [pid for pid in everybody if pid != session and _session(pid) == session]
-        if not members:
-            return
-        for pid in members:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-
-
-def _session(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except ProcessLookupError:
-        return None
+def _nothing_to_settle(done: Callable[[str | None], None]) -> None:
+    done(None)
 
 
 def _spawn(path: str, env: Mapping[str, str], folder: str, out: int, err: int) -> int:
@@ -181,7 +175,7 @@ def _spawn(path: str, env: Mapping[str, str], folder: str, out: int, err: int) -
     Not by a fork: to copy the agent's page tables, and then page by page what both write to, costs an emulated guest
     more than all the rest. All descriptors but the three are closed by their own flag.
     """
-    before = os.umask(0o022)
+    before, here = os.umask(0o022), os.open(".", os.O_PATH)
     try:
         os.chdir(folder)
         pid = os.posix_spawn(
@@ -196,7 +190,9 @@ def _spawn(path: str, env: Mapping[str, str], folder: str, out: int, err: int) -
         return _spawn_excuse(error, err)
     finally:
         os.umask(before)
-    _ordinary_oom_score(pid)
+        os.fchdir(here)  # an agent that stood in the workspace would keep it from being unmounted
+        os.close(here)
+    ordinary_oom_score(pid)
     return pid
 
 
@@ -210,17 +206,3 @@ def _spawn_excuse(error: Exception, err: int) -> int:
         finally:
             os._exit(126)
     return pid
-
-
-def _ordinary_oom_score(pid: int) -> None:
-    """Undo the agent's own protection against the kernel's memory killer, before bash comes to call anything."""
-    try:
-        score = os.open(f"/proc/{pid}/oom_score_adj", os.O_WRONLY)
-    except OSError:
-        return  # it has ended
-    try:
-        os.write(score, b"0")
-    except OSError:
-        return  # never below zero, and no right to lower it
-    finally:
-        os.close(score)

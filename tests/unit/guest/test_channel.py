@@ -15,7 +15,7 @@ from magpie_local.domain.identity import Identity, Renewal
 from magpie_local.errors import GuestLost, HostError
 from magpie_local.guest import channel
 from magpie_local.guest.channel import AgentGuest, AgentSession
-from magpie_local.ports.guest import GuestState, Launch, Order
+from magpie_local.ports.guest import GuestState, Launch, Mounted, Order
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -312,3 +312,64 @@ async def test_closing_does_not_wait_for_a_guest_that_does_not_read(tmp_path):
             await session.close()
         with pytest.raises(GuestLost):
             await running
+
+
+async def test_services_are_asked_for_and_answered(tmp_path):
+    heard: list[object] = []
+
+    async def guest(peer: Peer) -> None:
+        heard.append(await peer.hear())
+        peer.say(op="mounted", fsck=1, grown=True, took_us=250_000, note="repaired")
+        heard.append(await peer.hear())
+        peer.say(op="ssh", host_key="ssh-ed25519 AAAA")
+        heard.append(await peer.hear())
+        peer.say(op="halted", workspace="busy")
+        await peer.reader.read()
+
+    async with connected(tmp_path, guest) as session:
+        assert await session.mount(check=True) == Mounted(fsck=1, grown=True, took=0.25, note="repaired")
+        assert await session.open_ssh("a key") == "ssh-ed25519 AAAA"
+        assert await session.halt(2.5) == "busy"
+    assert heard == [
+        {"op": "mount", "check": True, "serial": "workspace", "path": "/workspace"},
+        {"op": "ssh", "authorized": "a key", "address": "169.254.77.15/24"},
+        {"op": "halt", "grace": 2.5},
+    ]
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"op": "mounted", "fsck": "0", "grown": True, "took_us": 1, "note": ""},
+        {"op": "mounted", "fsck": 0, "grown": True, "took_us": 1},
+        {"op": "ssh", "host_key": None},
+        {"op": "halted", "workspace": "spotless"},
+        {"op": "halted"},
+    ],
+    ids=repr,
+)
+async def test_an_answer_that_is_none_breaks_the_channel(tmp_path, lie):
+    async def guest(peer: Peer) -> None:
+        await peer.hear()
+        peer.say(**lie)
+        await peer.reader.read()
+
+    async with connected(tmp_path, guest) as session:
+        with pytest.raises(GuestLost, match="the agent said"):
+            await session.halt(1.0)
+
+
+async def test_a_refused_service_is_an_error_of_its_own(tmp_path):
+    async def guest(peer: Peer) -> None:
+        for op in ("mount", "ssh", "halt"):
+            await peer.hear()
+            peer.say(op="refused", to=op, message=f"no {op}")
+        await peer.reader.read()
+
+    async with connected(tmp_path, guest) as session:
+        with pytest.raises(HostError, match="refused: no mount"):
+            await session.mount(check=False)
+        with pytest.raises(HostError, match="refused: no ssh"):
+            await session.open_ssh("a key")
+        with pytest.raises(HostError, match="refused: no halt"):
+            await session.halt(1.0)

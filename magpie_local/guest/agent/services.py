@@ -1,0 +1,151 @@
+"""What the agent does for its host beside the script: the workspace, ssh, and a clean end of the guest."""
+
+from __future__ import annotations
+
+import time
+
+from magpie_local.domain import frames
+from magpie_local.guest.agent.background import Trouble, in_background
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Callable
+    from typing import Any
+
+    from magpie_local.guest.agent.log import Log
+    from magpie_local.guest.agent.loop import Loop
+    from magpie_local.guest.agent.machine import Disk, Doorman, Machine
+
+    Message = dict[str, Any]
+
+if not TYPE_CHECKING:
+    # The core of `signal`, without the enums that cost an emulated guest a tenth of a second.
+    import _signal as signal
+
+#: Seconds between two looks whether the guest's processes have ended.
+LOOK = 0.1
+
+
+class Services:
+    """The ops mount, ssh and halt, and what the end of a script has to do with them.
+
+    Args:
+        loop: the agent's loop.
+        log: gets the last mark of a halted guest.
+        machine: where the agent runs.
+        send: sends a message to the host, if it is there.
+    """
+
+    def __init__(self, loop: Loop, log: Log, machine: Machine, send: Callable[[Message], None]) -> None:
+        self._loop = loop
+        self._log = log
+        self._machine = machine
+        self._send = send
+        self._disk: Disk | None = None
+        self._mounted: Message | None = None
+        self._doorman: Doorman | None = None
+        #: How the workspace was left.
+        self._left: str | None = None
+        #: A mount is under way.
+        self.mounting = False
+        #: The guest is coming to its end.
+        self.halting = False
+
+    @property
+    def folder(self) -> str:
+        """Where a script starts: the workspace, where one is mounted."""
+        return self._machine.home if self._disk is None else self._disk.path
+
+    def mount(self, message: Message) -> None:
+        """Mount a disk; one that is mounted already is mounted."""
+        if self._mounted is not None:
+            self._send(self._mounted)
+            return
+        check, disk = message["check"] is True, self._machine.disk(str(message["serial"]), str(message["path"]))
+        self.mounting = True
+        in_background(self._loop, lambda: disk.mount(check=check), lambda outcome: self._after_mount(disk, outcome))
+
+    def _after_mount(self, disk: Disk, outcome: Message | Trouble) -> None:
+        self.mounting = False
+        if isinstance(outcome, Trouble):
+            self._refuse("mount", outcome)
+            return
+        self._disk = disk
+        self._mounted = {"op": "mounted", **outcome}
+        self._send(self._mounted)
+
+    def ssh(self, message: Message) -> None:
+        """Open ssh to the owners of some keys; answer once it can be reached."""
+        authorized, address = str(message["authorized"]), str(message["address"])
+        if self._doorman is None:
+            self._doorman = self._machine.doorman(self._loop)
+        self._doorman.open(authorized, address, self._after_ssh)
+
+    def _after_ssh(self, outcome: str | Trouble) -> None:
+        if isinstance(outcome, Trouble):
+            self._refuse("ssh", outcome)
+        else:
+            self._send({"op": "ssh", "host_key": outcome})
+
+    def settle(self, *, persistent: bool, done: Callable[[str | None], None]) -> None:
+        """Have the workspace's data reach its disk at a script's end, then call `done` with how it was left.
+
+        A persistent guest goes on, and keeps it. Another one is ended here, all but the agent.
+        """
+        disk = self._disk
+        if disk is None:
+            done(None)
+        elif persistent:
+            in_background(self._loop, disk.sync, lambda outcome: done(self._told(outcome)))
+        else:
+            self._close_door()
+            self._machine.signal_all(signal.SIGKILL)
+            self._release(done)
+
+    def _release(self, done: Callable[[str | None], None]) -> None:
+        disk = self._disk
+        if disk is None:
+            done(self._left)
+            return
+
+        def released(outcome: str | Trouble) -> None:
+            self._left = self._told(outcome)
+            self._disk = None
+            done(self._left)
+
+        in_background(self._loop, disk.release, released)
+
+    def _told(self, outcome: str | Trouble | None) -> str | None:
+        """Return how the workspace was left; trouble goes into the log, where the user finds it."""
+        if not isinstance(outcome, Trouble):
+            return outcome
+        self._log.mark(frames.NOTE, str(outcome).encode())
+        return "busy"
+
+    def halt(self, grace: float, nonce: str) -> None:
+        """End all processes, SIGKILL after `grace` seconds, unmount the workspace, and end the guest."""
+        self.halting = True
+        self._close_door()
+        self._machine.signal_all(signal.SIGTERM)
+        self._machine.signal_all(signal.SIGCONT)  # a stopped process gets the SIGTERM only when continued
+        self._await_end(time.monotonic() + grace, nonce)
+
+    def _await_end(self, give_up: float, nonce: str) -> None:
+        if self._machine.others() and time.monotonic() < give_up:
+            self._loop.after(min(LOOK, max(0.0, give_up - time.monotonic())), lambda: self._await_end(give_up, nonce))
+            return
+        self._machine.signal_all(signal.SIGKILL)
+        self._release(lambda workspace: self._halted(nonce, workspace))
+
+    def _halted(self, nonce: str, workspace: str | None) -> None:
+        self._log.mark(frames.HALT, frames.pack({"nonce": nonce, "workspace": workspace}))
+        self._send({"op": "halted", "workspace": workspace})
+        self._loop.stop()
+
+    def _close_door(self) -> None:
+        if self._doorman is not None:
+            self._doorman.close()
+
+    def _refuse(self, op: str, reason: object) -> None:
+        self._send({"op": "refused", "to": op, "message": str(reason)})
