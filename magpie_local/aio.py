@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import weakref
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
+from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import AsyncWorkspaces
+from magpie_local.remote import AsyncJobFiles, leave
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Unpack
 
-    from magpie_local.api.models import Confirmation, EngineStatus, Job, LogChunk, PoolStatus, TemplateInfo
+    from magpie_local.api.models import (
+        Confirmation,
+        EngineStatus,
+        ExecResult,
+        Job,
+        LogChunk,
+        PoolStatus,
+        SshInfo,
+        TemplateInfo,
+    )
+    from magpie_local.api.options import JobOptions
     from magpie_local.config import Settings
     from magpie_local.domain.forkproof import ForkProof
     from magpie_local.domain.job import Event
@@ -77,33 +91,22 @@ class AsyncJobs:
         self._runtime = runtime
         self._verbs = runtime.jobs
 
+    @with_job_options
     async def create(
-        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
-        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
-        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
-    ) -> Job:  # fmt: skip
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, **options: Unpack[JobOptions]
+    ) -> Job:
         """Accept a job and return at once; parameters and errors as in `Jobs.create`."""
-        return await self._runtime.await_call(self._verbs.create(
-            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
-            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
-        ))  # fmt: skip
+        return await self._runtime.await_call(self._verbs.create(name, script, vcpus, memory_mb, **options))
 
+    @with_job_options
     async def run_and_wait(
-        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
-        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
-        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
-        poll_interval: float = 5,
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, *, poll_interval: float = 5,
+        **options: Unpack[JobOptions],
     ) -> Job:  # fmt: skip
         """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
-        return await self._runtime.await_call(self._verbs.run_and_wait(
-            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
-            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
-            poll_interval=poll_interval,
-        ))  # fmt: skip
+        return await self._runtime.await_call(
+            self._verbs.run_and_wait(name, script, vcpus, memory_mb, poll_interval=poll_interval, **options)
+        )
 
     async def get(self, job_id: str) -> Job:
         """Return a job as it is now.
@@ -116,6 +119,37 @@ class AsyncJobs:
     async def get_status(self, job_id: str) -> str:
         """Return pending, running, completed, failed or stopped."""
         return (await self.get(job_id)).status
+
+    async def ssh(self, job_id: str, timeout: float | None = 60) -> SshInfo:
+        """Return how the VM of a persistent job is reached by SSH; waits up to `timeout` s for one on its way."""
+        return await self._runtime.await_call(self._runtime.remote.ssh(job_id, timeout))
+
+    @with_veil
+    async def exec(
+        self, job_id: str, command: str | Sequence[str], *, timeout: float | None = None,
+        env: Mapping[str, str] | None = None, secret_env: Mapping[str, str] | None = None, cwd: str | None = None,
+        stdin: bytes | str | None = None,
+    ) -> ExecResult:  # fmt: skip
+        """Run a command in the VM of a persistent job; parameters and errors as in `Jobs.exec`."""
+        return await self._runtime.await_call(self._runtime.remote.exec(
+            job_id, command, timeout=timeout, env=env, secret_env=secret_env, cwd=cwd, stdin=stdin
+        ))  # fmt: skip
+
+    @asynccontextmanager
+    async def forward(
+        self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1"
+    ) -> AsyncIterator[tuple[str, int]]:
+        """Make a TCP port of the VM's own loopback reachable here while the context is open; gives (host, port)."""
+        opening = self._runtime.remote.forward(job_id, guest_port, local_port, local_host)
+        bound = await self._runtime.await_call(opening.__aenter__())
+        try:
+            yield bound
+        finally:
+            await self._runtime.await_call(leave(opening))
+
+    def files(self, job_id: str) -> AsyncJobFiles:
+        """Return the files of a persistent job's VM."""
+        return AsyncJobFiles(self._runtime, job_id)
 
     async def get_logs(self, job_id: str, tail: int | None = None) -> str:
         """Return the output so far as text (both streams in order), or its last `tail` lines."""

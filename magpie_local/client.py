@@ -6,16 +6,29 @@ import weakref
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
+from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import Workspaces
+from magpie_local.remote import Forward, JobFiles
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
+    from typing import Unpack
 
-    from magpie_local.api.models import Confirmation, EngineStatus, Job, LogChunk, PoolStatus, TemplateInfo
+    from magpie_local.api.models import (
+        Confirmation,
+        EngineStatus,
+        ExecResult,
+        Job,
+        LogChunk,
+        PoolStatus,
+        SshInfo,
+        TemplateInfo,
+    )
+    from magpie_local.api.options import JobOptions
     from magpie_local.config import Settings
     from magpie_local.domain.forkproof import ForkProof
     from magpie_local.domain.job import Event
@@ -89,12 +102,10 @@ class Jobs:
         self._runtime = runtime
         self._verbs = runtime.jobs
 
+    @with_job_options
     def create(
-        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
-        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
-        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
-    ) -> Job:  # fmt: skip
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, **options: Unpack[JobOptions]
+    ) -> Job:
         """Accept a job and return at once; it starts when there is room.
 
         Args:
@@ -102,10 +113,12 @@ class Jobs:
             script: run by bash, as root in a VM of its own, byte for byte.
             vcpus: virtual CPUs.
             memory_mb: the VM's memory, MiB.
-            stateful: keep /workspace between runs (not in this version).
-            workspace_id: which workspace (not in this version).
-            workspace_size_gb: its size (not in this version).
-            persistent: keep the VM after the script (not in this version).
+            stateful: mount a disk that outlives the job at /workspace.
+            workspace_id: which one: lower-case letters, digits and hyphens. The first job that names it makes it;
+                None is one of the job's own id.
+            workspace_size_gb: GiB, of a new workspace (10); one that exists keeps its size.
+            base_workspace_id: the workspace whose content a new one begins with; that one is never changed by it.
+            persistent: keep the VM after the script, until the job is stopped.
             ipv6_lease: an address for the VM (not in this version).
             env: environment of the script.
             timeout: seconds that the script may run; None is no limit.
@@ -118,28 +131,20 @@ class Jobs:
         Raises:
             InvalidInput: a value is not allowed; nothing was stored or started.
             ImageNotFound: the image is not built yet.
+            WorkspaceNotFound: the base is not there.
             HostError: this machine can't run VMs; says why and how to mend it.
         """
-        return self._runtime.call(self._verbs.create(
-            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
-            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
-        ))  # fmt: skip
+        return self._runtime.call(self._verbs.create(name, script, vcpus, memory_mb, **options))
 
+    @with_job_options
     def run_and_wait(
-        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, stateful: bool = False,
-        workspace_id: str | None = None, workspace_size_gb: int = 10, persistent: bool = False,
-        ipv6_lease: str | None = None, env: Mapping[str, str] | None = None, timeout: float | None = None, *,
-        image: str = "base", description: str = "", log_limit: int | None = None, isolation: str = "shared",
-        poll_interval: float = 5,
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, *, poll_interval: float = 5,
+        **options: Unpack[JobOptions],
     ) -> Job:  # fmt: skip
         """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
-        return self._runtime.call(self._verbs.run_and_wait(
-            name, script, vcpus, memory_mb, stateful=stateful, workspace_id=workspace_id,
-            workspace_size_gb=workspace_size_gb, persistent=persistent, ipv6_lease=ipv6_lease, env=env,
-            timeout=timeout, image=image, description=description, log_limit=log_limit, isolation=isolation,
-            poll_interval=poll_interval,
-        ))  # fmt: skip
+        return self._runtime.call(
+            self._verbs.run_and_wait(name, script, vcpus, memory_mb, poll_interval=poll_interval, **options)
+        )
 
     def get(self, job_id: str) -> Job:
         """Return a job as it is now.
@@ -156,6 +161,58 @@ class Jobs:
     def get_logs(self, job_id: str, tail: int | None = None) -> str:
         """Return the output so far as text (both streams in order), or its last `tail` lines."""
         return self._runtime.call(self._verbs.text(job_id, tail))
+
+    def ssh(self, job_id: str, timeout: float | None = 60) -> SshInfo:
+        """Return how the VM of a persistent job is reached by SSH; waits up to `timeout` s for one on its way.
+
+        Raises:
+            JobNotFound: there is none of that id.
+            InvalidInput: the job is not persistent.
+            VmUnreachable: its VM is gone.
+            WaitTimeout: it is not there in time.
+        """
+        return self._runtime.call(self._runtime.remote.ssh(job_id, timeout))
+
+    @with_veil
+    def exec(
+        self, job_id: str, command: str | Sequence[str], *, timeout: float | None = None,
+        env: Mapping[str, str] | None = None, secret_env: Mapping[str, str] | None = None, cwd: str | None = None,
+        stdin: bytes | str | None = None,
+    ) -> ExecResult:  # fmt: skip
+        """Run a command in the VM of a persistent job, as user magpie (who may sudo); any number at once.
+
+        Args:
+            job_id: which job.
+            command: text for the VM's shell, or a list that is run as it is.
+            timeout: seconds until it is killed, with all that it has started.
+            env: further environment.
+            secret_env: likewise, of values that nobody may see.
+            cwd: the folder to run it in.
+            stdin: what it can read; nothing by default.
+
+        Raises:
+            InvalidInput: a value is not allowed, or the job is not persistent.
+            VmUnreachable, WaitTimeout: it has no VM.
+            SshError: the VM does not answer, or the connection broke.
+        """
+        return self._runtime.call(self._runtime.remote.exec(
+            job_id, command, timeout=timeout, env=env, secret_env=secret_env, cwd=cwd, stdin=stdin
+        ))  # fmt: skip
+
+    def forward(self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1") -> Forward:
+        """Make a TCP port of the VM's own loopback reachable here, for as long as the result is not closed.
+
+        Args:
+            job_id: a persistent job.
+            guest_port: what the service in the VM listens on.
+            local_port: 0 takes a free one.
+            local_host: this machine's loopback, unless another address is named.
+        """
+        return Forward(self._runtime, self._runtime.remote.forward(job_id, guest_port, local_port, local_host))
+
+    def files(self, job_id: str) -> JobFiles:
+        """Return the files of a persistent job's VM."""
+        return JobFiles(self._runtime, job_id)
 
     def stream_logs(self, job_id: str, *, follow: bool = True) -> Iterator[LogChunk]:
         """Yield the output: what there is, then what comes, until the script's end. Any number may read at once."""

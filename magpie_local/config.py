@@ -151,6 +151,13 @@ def cache_dir() -> Path:
     return platformdirs.user_cache_path(_APP)
 
 
+def secret_key() -> Path:
+    """Return the file of the key that secrets of queued jobs are kept under; outside of every state directory."""
+    import platformdirs
+
+    return platformdirs.user_config_path(_APP) / "secret.key"
+
+
 def runtime_dir(home: Path) -> Path:
     """Return the folder for sockets of the state directory `home`; it follows from `home` and the user alone.
 

@@ -7,9 +7,14 @@
     │   ├── JobNotFound
     │   ├── ImageNotFound
     │   ├── TemplateNotFound
+    │   ├── WorkspaceNotFound
     │   └── GuestFileNotFound
+    ├── WorkspaceExists         a workspace, or a snapshot of one, has that name
+    ├── WorkspaceInUse          a job has the workspace
+    ├── WorkspaceDamaged        its disk is missing or no disk
     ├── JobActive               the job still runs; stop it first
     ├── JobFailed               a job ended in another state than success
+    ├── VmUnreachable           the job has no VM (any more)
     ├── WaitTimeout             waiting ended, the job goes on
     ├── ClientClosed            the client was closed, or crossed a fork
     ├── IllegalTransition       a state change the tables do not know (a bug: carries the story)
@@ -25,6 +30,7 @@
         ├── SnapshotUnusable        a VM can't be forked from what is on disk
         ├── TemplateFailed          a template could not be made
         ├── VmExists                the VM was started before
+        ├── SecretsLost             the key of a job's secrets is gone
         ├── GuestLost               the channel to the guest agent broke
         ├── SshError                the VM's SSH server
         │   ├── SshUnavailable      nothing answers there, or it refuses us
@@ -190,6 +196,15 @@ class ClientClosed(MagpieError):
     code = "client_closed"
 
 
+class VmUnreachable(MagpieError):
+    """The job has no VM to work in.
+
+    A persistent job has one from its start until `magpie stop ID`; create another with persistent=True.
+    """
+
+    code = "vm_unreachable"
+
+
 class IllegalTransition(MagpieError):
     """A state change that the tables do not allow was tried."""
 
@@ -284,6 +299,15 @@ class VmExists(HostError):
     """A VM of that identity was started before."""
 
     code = "vm_exists"
+
+
+class SecretsLost(HostError):
+    """A job's secrets can't be read any more.
+
+    Create the job again: its secrets were kept under a key that is no longer there.
+    """
+
+    code = "secrets_lost"
 
 
 class GuestLost(HostError):

@@ -17,6 +17,9 @@ from magpie_local.engine.context import Options, Ports, WarmOptions
 from magpie_local.engine.engine import Engine
 from magpie_local.errors import ImageBroken, ImageNotFound, InvalidInput
 from magpie_local.guest.channel import AgentGuest
+from magpie_local.guest.ssh.doors import SshDoors
+from magpie_local.guest.ssh.opener import SshShells
+from magpie_local.guest.vault import FileVault
 from magpie_local.ports.clock import SystemClock
 from magpie_local.store.store import open_store
 
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.need import Need
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
+    from magpie_local.ports.shell import Shells
     from magpie_local.store.store import Store
 
 
@@ -45,6 +49,11 @@ async def open_engine(settings: Settings) -> AsyncIterator[Engine]:
         ports = _ports(settings, layout, clock, store)
         await _check_pool_shapes(settings, ports.images)
         yield Engine(ports, _options(settings))
+
+
+def open_shells() -> Shells:
+    """Return what opens SSH connections to VMs."""
+    return SshShells()
 
 
 def start_keeper(settings: Settings) -> None:
@@ -141,6 +150,8 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
         vms=vms,
         disks=disks,
         guest=AgentGuest(),
+        vault=FileVault(config.secret_key()),
+        doors=SshDoors(layout.doors),
         images=images,
     )
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
 
 from magpie_local.api.checks import check_seconds, check_spec, check_whole
 from magpie_local.api.logs import LogService
 from magpie_local.api.models import Confirmation, Job, LogChunk, job_of
+from magpie_local.api.options import spec_of, veil
 from magpie_local.domain.ids import new_job_id, parse_job_id
-from magpie_local.domain.job import STATUSES, states_of
-from magpie_local.domain.spec import JobSpec, script_bytes
+from magpie_local.domain.job import STATUSES
 from magpie_local.engine.faults import fault_point
-from magpie_local.errors import InvalidInput, JobActive, JobNotFound, Unsupported, WaitTimeout
+from magpie_local.errors import InvalidInput, JobActive, JobNotFound, WaitTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable
+    from typing import Unpack
 
+    from magpie_local.api.options import JobOptions
     from magpie_local.domain.ids import JobId
     from magpie_local.domain.job import Event, JobRecord
     from magpie_local.engine.engine import Engine
@@ -27,14 +30,6 @@ _LOOK = 0.5
 #: Beyond the grace period, how long stop() waits for the final state, seconds.
 _STOP_PATIENCE = 30.0
 MAX_PAGE = 1000
-
-#: Parameters of seed 000 that this version does not carry out, and what they must be until then.
-_LATER: dict[str, tuple[object, str]] = {
-    "stateful": (False, "workspaces are not in this version"),
-    "workspace_id": (None, "workspaces are not in this version"),
-    "persistent": (False, "persistent VMs are not in this version"),
-    "ipv6_lease": (None, "addresses of VMs are not in this version"),
-}
 
 
 class JobService:
@@ -54,37 +49,31 @@ class JobService:
         self._summon = summon
         self._logs = LogService(engine)
 
-    async def create(  # noqa: PLR0913  # the seed's signature
-        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, *,
-        env: Mapping[str, str] | None = None, timeout: float | None = None, image: str = "base",
-        description: str = "", log_limit: int | None = None, isolation: str = "shared", **later: Any,
-    ) -> Job:  # fmt: skip
+    async def create(
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, **options: Unpack[JobOptions]
+    ) -> Job:
         """Check and accept a job; returns once it is stored."""
-        _refuse_later(later)
-        spec = JobSpec(
-            name=name,
-            script=script_bytes(script),
-            vcpus=vcpus,
-            memory_mb=memory_mb,
-            env={} if env is None else env,
-            timeout=timeout,
-            image=image,
-            log_limit=self._log_limit if log_limit is None else log_limit,
-            description=description,
-            isolation=isolation,
-        )  # fmt: skip
+        veil(cast("dict[str, Any]", options))
+        spec = spec_of(name, script, vcpus, memory_mb, options, log_limit=self._log_limit)
         await check_spec(self._engine, spec)
         await self._engine.can_accept()
         fault_point("J1.before")
-        (record,) = await self._engine.ports.jobs.add([(new_job_id(), spec)])
+        job_id = new_job_id()
+        if secrets := options.get("secret_env"):
+            box = await asyncio.to_thread(self._engine.ports.vault.seal, job_id, secrets)
+            spec = replace(spec, secrets=box)
+        (record,) = await self._engine.ports.jobs.add([(job_id, spec)])
         fault_point("J1.after")
         self._asked()
         return job_of(record)
 
-    async def run_and_wait(self, *args: Any, poll_interval: float = 5, **kwargs: Any) -> Job:
+    async def run_and_wait(
+        self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, *, poll_interval: float = 5,
+        **options: Unpack[JobOptions],
+    ) -> Job:  # fmt: skip
         """Create a job and wait for its end. Its end is pushed, so `poll_interval` is only checked."""
         check_seconds("poll_interval", poll_interval)
-        job = await self.create(*args, **kwargs)
+        job = await self.create(name, script, vcpus, memory_mb, **options)
         return await self.wait(job.id)
 
     async def get(self, job_id: str) -> Job:
@@ -95,13 +84,15 @@ class JobService:
         """Return the job once its script's state is final; giving up on waiting never touches the job."""
         if timeout is not None:
             check_seconds("timeout", timeout)
-        parsed = parse_job_id(job_id)
+        return await self._wait(parse_job_id(job_id), lambda record: record.script_state.is_final, timeout)
+
+    async def _wait(self, parsed: JobId, holds: Callable[[JobRecord], bool], timeout: float | None) -> Job:
         clock = self._engine.ports.clock
         give_up = math.inf if timeout is None else clock.monotonic() + timeout
         while True:
             ring = self._engine.bell.listen()
             record = await self._record(parsed)
-            if record.script_state.is_final:
+            if holds(record):
                 return job_of(record)
             left = give_up - clock.monotonic()
             if left <= 0:
@@ -116,9 +107,8 @@ class JobService:
         check_whole("offset", offset, 0, 2**53)
         if status is not None and status not in STATUSES:
             raise InvalidInput("status", status, f"one of {', '.join(STATUSES)}")
-        states = states_of(status) if status else ()
         seq = (await self._record(parse_job_id(before))).seq if before is not None else None
-        page = await self._engine.ports.jobs.page(limit=limit, offset=offset, states=states, before=seq)
+        page = await self._engine.ports.jobs.page(limit=limit, offset=offset, status=status, before=seq)
         return [job_of(record) for record in page]
 
     async def text(self, job_id: str, tail: int | None = None) -> str:
@@ -137,7 +127,7 @@ class JobService:
         if await self._engine.ports.jobs.request_stop(parsed) is None:
             raise _unknown(parsed)
         self._asked()
-        job = await self.wait(parsed, self._stop_grace + _STOP_PATIENCE)
+        job = await self._wait(parsed, _has_stopped, self._stop_grace + _STOP_PATIENCE)
         return Confirmation(id=job.id, status=job.status)
 
     async def request_stop(self, job_id: str) -> Confirmation:
@@ -153,7 +143,7 @@ class JobService:
         """Delete a job with its logs; `force` stops it first. Returns when it is gone."""
         parsed = parse_job_id(job_id)
         record = await self._record(parsed)
-        if not record.script_state.is_final and not force:
+        if record.needs_vm and not force:
             raise JobActive(f"Job {parsed} is {job_of(record).status}.")
         patience = self._stop_grace + _STOP_PATIENCE
         try:
@@ -184,15 +174,9 @@ class JobService:
         self._summon()
 
 
-def _refuse_later(given: Mapping[str, object]) -> None:
-    for name, value in given.items():
-        if name == "workspace_size_gb":
-            continue  # means nothing without a workspace
-        if name not in _LATER:
-            raise TypeError(f"create() got an unexpected keyword argument {name!r}")
-        neutral, why = _LATER[name]
-        if value != neutral:
-            raise Unsupported(name, value, why)
+def _has_stopped(record: JobRecord) -> bool:
+    """Whether a stop has taken effect: a VM that was to stay is gone as well."""
+    return record.script_state.is_final and not (record.persistent and record.vm_state.is_alive)
 
 
 def _unknown(job_id: JobId) -> JobNotFound:

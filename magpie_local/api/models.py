@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,8 @@ class Job:
     workspace_id: str | None
     persistent: bool
     env: Mapping[str, str] = field(repr=False)
+    #: Names of further entries of the environment, whose values nobody sees.
+    secrets: tuple[str, ...]
 
     def __repr__(self) -> str:
         ended = "" if self.exit_code is None else f" exit {self.exit_code}"
@@ -97,7 +99,7 @@ class Job:
         return (
             {name: getattr(self, name) for name in plain}
             | {name: time and time.isoformat() for name, time in times.items()}
-            | {"duration": self.duration, "env": sorted(self.env)}
+            | {"duration": self.duration, "env": sorted(self.env), "secrets": sorted(self.secrets)}
         )
 
 
@@ -113,6 +115,60 @@ class Confirmation:
 
     def __str__(self) -> str:
         return f"{self.kind} {self.id}: {self.status}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshInfo:
+    """How the VM of a persistent job is reached by SSH (seed 000)."""
+
+    host: str
+    port: int
+    username: str
+    #: A line that works when pasted into a terminal.
+    command: str
+    #: `scp -F CONFIG file ALIAS:`, `rsync -e "ssh -F CONFIG"`, `sftp -F CONFIG ALIAS`: the VM's name, and the file.
+    alias: str
+    config: str
+    #: The file of the private key, which is made for this VM alone.
+    key: str
+    #: The VM's public key; nothing else is ever talked to.
+    host_key: str
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecResult:
+    """How a command in a VM ended."""
+
+    #: None when a signal ended it.
+    exit_code: int | None
+    #: The signal's name without SIG (`KILL`), when one ended the command itself.
+    signal: str | None
+    #: As text; what is no UTF-8 becomes U+FFFD.
+    stdout: str = field(repr=False)
+    stderr: str = field(repr=False)
+    #: Seconds.
+    duration: float
+    #: Whether its time was over, and it was killed with all that it had started.
+    timed_out: bool
+    #: Whether there was more output than is kept.
+    truncated: bool
+    #: The bytes exactly.
+    stdout_bytes: bytes = field(repr=False)
+    stderr_bytes: bytes = field(repr=False)
+
+    @property
+    def success(self) -> bool:
+        """Whether it exited with 0."""
+        return self.exit_code == 0 and not self.timed_out
+
+    def to_json(self) -> dict[str, object]:
+        """Return plain values."""
+        plain = ("exit_code", "signal", "stdout", "stderr", "duration", "timed_out", "truncated")
+        return {name: getattr(self, name) for name in plain}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,6 +327,7 @@ def job_of(record: JobRecord) -> Job:
         workspace_id=record.workspace_id,
         persistent=record.persistent,
         env=record.env,
+        secrets=record.secret_names,
     )
 
 

@@ -29,10 +29,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from magpie_local.api.bridge import Call
 from magpie_local.api.jobs import JobService
 from magpie_local.api.monitoring import MonitoringService
+from magpie_local.api.remote import RemoteService
+from magpie_local.api.shells import ShellCache
 from magpie_local.api.templates import TemplateService
 from magpie_local.api.workspaces import WorkspaceService
 from magpie_local.errors import ClientClosed
-from magpie_local.wiring import open_engine, start_keeper
+from magpie_local.wiring import open_engine, open_shells, start_keeper
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
@@ -61,6 +63,7 @@ class Runtime:
         self.templates: TemplateService
         self.workspaces: WorkspaceService
         self.monitoring: MonitoringService
+        self.remote: RemoteService
         self._lead = lead
         self._users = 0
         self._pid = os.getpid()
@@ -160,9 +163,12 @@ class Runtime:
             self.templates = TemplateService(engine, budget=budget, summon=self._summon)
             self.workspaces = WorkspaceService(engine)
             self.monitoring = MonitoringService(engine, self.templates, budget=budget)
+            shells = ShellCache(open_shells())
+            self.remote = RemoteService(engine, shells)
             await engine.open(lead=self._lead)
             self._ready.set_result(None)
             await self._stop.wait()
+            await shells.close()
             await engine.close()
             if self._obliged and self.settings.keeper and await engine.work_left():
                 start_keeper(self.settings)

@@ -6,7 +6,7 @@ import os
 
 import click
 
-from magpie_local.domain.sizes import MIB, parse_duration, parse_size
+from magpie_local.domain.sizes import GIB, MIB, parse_duration, parse_size
 from magpie_local.errors import InvalidInput
 
 
@@ -38,12 +38,18 @@ class Duration(click.ParamType[float]):
 
 SIZE = Size()
 MEMORY = Size(unit=MIB)
+DISK = Size(unit=GIB)
 DURATION = Duration()
 
 
 def in_mib(size: int) -> int:
     """Return a size in whole MiB, rounded up."""
     return -(-size // MIB)
+
+
+def in_gib(size: int | None) -> int | None:
+    """Return a size in whole GiB, rounded up; None stays."""
+    return None if size is None else -(-size // GIB)
 
 
 def environment(entries: tuple[str, ...]) -> dict[str, str]:

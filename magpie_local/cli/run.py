@@ -15,7 +15,8 @@ import click
 
 from magpie_local.cli import completion, output, render
 from magpie_local.cli.interrupts import Interrupts, Leave
-from magpie_local.cli.quantities import DURATION, MEMORY, SIZE, environment, in_mib
+from magpie_local.cli.quantities import DISK, DURATION, MEMORY, SIZE, environment, in_gib, in_mib
+from magpie_local.cli.secrets import secret_environment
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
 from magpie_local.domain.spec import ISOLATIONS, MAX_NAME, MAX_SCRIPT
 from magpie_local.errors import InvalidInput, MagpieError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from magpie_local import Job, Magpie
+    from magpie_local.domain.secret import Secrets
 
 _SCRIPT = click.Path(exists=True, dir_okay=False, allow_dash=True)
 _COMMAND = "magpie_local.command"
@@ -50,9 +52,15 @@ class _Options(TypedDict):
     memory: int
     timeout: float | None
     env: tuple[str, ...]
+    secret: tuple[str, ...]
     image: str
     log_limit: int | None
     isolation: str
+    stateful: bool
+    workspace: str | None
+    workspace_size: int | None
+    base_workspace: str | None
+    persistent: bool
 
 
 class _Wish(TypedDict):
@@ -63,10 +71,16 @@ class _Wish(TypedDict):
     vcpus: int
     memory_mb: int
     env: dict[str, str]
+    secret_env: Secrets | None
     timeout: float | None
     image: str
     log_limit: int | None
     isolation: str
+    stateful: bool
+    workspace_id: str | None
+    workspace_size_gb: int | None
+    base_workspace_id: str | None
+    persistent: bool
 
 
 class _RunCommand(click.Command):
@@ -91,6 +105,12 @@ class _RunCommand(click.Command):
 @click.option("--timeout", type=DURATION, help="Longest run time of the script, as 90s, 5m, 1h.")
 @click.option("-e", "--env", "env", multiple=True, metavar="KEY[=VALUE]", help="Variable; KEY alone passes ours on.")
 @click.option(
+    "--secret",
+    multiple=True,
+    metavar="KEY[@FILE]",
+    help="Variable that nobody sees: from our environment, a file, or a prompt; never the command line.",
+)
+@click.option(
     "--image", default="base", show_default=True, shell_complete=completion.image_names, help="Image to boot."
 )
 @click.option("--log-limit", type=SIZE, help="Most output kept, as 64MB; default from the settings.")
@@ -98,6 +118,11 @@ class _RunCommand(click.Command):
     "--isolation", type=click.Choice(ISOLATIONS), default="shared", show_default=True,
     help="private: a VM that shares no memory page with another; it boots afresh.",
 )  # fmt: skip
+@click.option("--stateful", is_flag=True, help="Mount a disk that outlives the job at /workspace.")
+@click.option("-w", "--workspace", metavar="ID", help="Which one; the first job that names it makes it.")
+@click.option("--workspace-size", type=DISK, help="Size of a new workspace, as 20GB; default 10GB.")
+@click.option("--base-workspace", metavar="ID", help="Workspace whose content a new one begins with.")
+@click.option("--persistent", is_flag=True, help="Keep the VM after the script, until `magpie stop`.")
 @click.option("-d", "--detach", is_flag=True, help="Print the id and return once the job is accepted.")
 @click.option("-q", "--quiet", is_flag=True, help="No narration on stderr.")
 @json_option
@@ -227,8 +252,14 @@ def _wish(name: str, content: bytes, options: _Options) -> _Wish:
         vcpus=options["vcpus"],
         memory_mb=in_mib(options["memory"]),
         env=environment(options["env"]),
+        secret_env=secret_environment(options["secret"]),
         timeout=options["timeout"],
         image=options["image"],
         log_limit=options["log_limit"],
         isolation=options["isolation"],
+        stateful=options["stateful"] or bool(options["workspace"] or options["base_workspace"]),
+        workspace_id=options["workspace"],
+        workspace_size_gb=in_gib(options["workspace_size"]),
+        base_workspace_id=options["base_workspace"],
+        persistent=options["persistent"],
     )

@@ -43,7 +43,7 @@ def states_of(status: str) -> tuple[ScriptState, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """One job as stored, without its script (scripts can be large: Store.script reads it)."""
+    """One job as stored, without its inputs (JobStore.inputs reads them)."""
 
     #: Rises with each accepted job; lists are ordered by it, never by a clock.
     seq: int
@@ -53,6 +53,8 @@ class JobRecord:
     vcpus: int
     memory_mb: int
     env: Mapping[str, str] = field(repr=False)
+    #: Names of further entries, whose values nobody sees.
+    secret_names: tuple[str, ...]
     timeout: float | None
     image: str
     log_limit: int
@@ -97,6 +99,20 @@ class JobRecord:
         exited = self.script_state in (ScriptState.SUCCEEDED, ScriptState.FAILED) and self.exit_code is not None
         alive = self.vm_state in (VmState.READY, VmState.PAUSED)
         return self.persistent and exited and alive and self.stop_requested_at is None
+
+    @property
+    def needs_vm(self) -> bool:
+        """Whether it is to have a VM from now on: its script goes on, or it is kept."""
+        return not self.script_state.is_final or self.is_kept
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobInputs:
+    """What a job brings along beside its record: large, or not for everybody."""
+
+    script: bytes = field(repr=False)
+    #: The secret part of its environment, sealed (ports.vault); gone once the script's state is final.
+    secrets: bytes | None = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

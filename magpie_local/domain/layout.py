@@ -8,6 +8,7 @@
       jobs/JOB/N/         one attempt: log, console.log, scratch.qcow2
       warm/VM/            the same of a VM that has no job yet; the folder moves to its job
       workspaces/         the disks of workspaces: DISK.qcow2, and a lock for each: ID.lock
+      doors/JOB/          by what a persistent VM is reached: key, known_hosts, config, door.json
       templates/KEY/      one template: manifest.json, ram, devices, scratch.qcow2, blank.qcow2, used
       RUN -> run/         sockets: bells/, c/ (control ports), libvirt/ (embed root)
 
@@ -73,6 +74,11 @@ class Layout:
     def workspaces(self) -> Path:
         """The disks of all workspaces, and their locks."""
         return self.root / "workspaces"
+
+    @property
+    def doors(self) -> Path:
+        """One folder per persistent VM, with what its SSH clients need."""
+        return self.root / "doors"
 
     @property
     def bells(self) -> Path:

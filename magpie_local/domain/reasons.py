@@ -19,6 +19,7 @@ class Reason(StrEnum):
     VM_KILLED = "vm_killed"
     VM_ERROR = "vm_error"
     ENGINE_DEADLINE = "engine_deadline"
+    WORKSPACE_DAMAGED = "workspace_damaged"
 
 
 #: One sentence a person can act on.
@@ -33,5 +34,6 @@ EXPLANATION: dict[Reason, str] = {
     Reason.START_FAILED: "The VM could not be started.",
     Reason.VM_KILLED: "The VM's process ended from outside, so the script's result is unknown.",
     Reason.VM_ERROR: "The VM stopped with an error of the hypervisor.",
+    Reason.WORKSPACE_DAMAGED: "The workspace's disk is missing or damaged; it was left as it is.",
     Reason.ENGINE_DEADLINE: "The guest did not enforce the timeout, so the engine ended the VM.",
 }

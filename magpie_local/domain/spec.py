@@ -53,6 +53,9 @@ class JobSpec:
     vcpus: int = 1
     memory_mb: int = 512
     env: Mapping[str, str] = field(default_factory=lambda: _EMPTY, repr=False)
+    #: Further entries of the environment, sealed (ports.vault), and their names.
+    secrets: bytes | None = field(default=None, repr=False)
+    secret_names: tuple[str, ...] = ()
     #: Seconds from the script's first instruction; None is no limit.
     timeout: float | None = None
     image: str = "base"
@@ -80,6 +83,8 @@ class JobSpec:
         _check_int("vcpus", self.vcpus, 1, limits.vcpus)
         _check_int("memory_mb", self.memory_mb, limits.min_memory_mb, limits.memory_mb)
         _check_env(self.env)
+        if both := sorted(set(self.env) & set(self.secret_names)):
+            raise InvalidInput("secret_env", both[0], "a name is either in env or in secret_env")
         _check_timeout(self.timeout)
         _check_int("log_limit", self.log_limit, MIN_LOG_LIMIT, 1024 * 1024 * MIB)
         check_image_name(self.image)
@@ -168,15 +173,20 @@ def _check_env(env: object) -> None:
         raise InvalidInput("env", env, "a mapping of names to text")
     total = 0
     for key, value in env.items():
-        total += _check_env_entry(key, value)
+        total += check_env_entry("env", key, value)
     if total > MAX_ENV_TOTAL:
         raise InvalidInput("env", f"{len(env)} entries", f"at most {MAX_ENV_TOTAL} bytes in all, these have {total}")
 
 
-def _check_env_entry(key: object, value: object) -> int:
+def check_env_entry(name: str, key: object, value: object) -> int:
+    """Return the bytes that one entry of an environment takes; `name` is the argument's.
+
+    Raises:
+        InvalidInput: the key is no name, or the value can't be in an environment.
+    """
     if not (isinstance(key, str) and _ENV_KEY.fullmatch(key)):
-        raise InvalidInput("env", key, "a name is letters, digits and '_', and does not begin with a digit")
-    where = f"env[{key!r}]"
+        raise InvalidInput(name, key, "a name is letters, digits and '_', and does not begin with a digit")
+    where = f"{name}[{key!r}]"
     if not isinstance(value, str):
         raise InvalidInput(where, value, "give text")
     if "\0" in value:

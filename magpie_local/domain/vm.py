@@ -34,6 +34,8 @@ class Disk:
     readonly: bool = False
     #: What the guest knows it by (virtio's serial, at most 20 characters); empty: by its place only.
     serial: str = ""
+    #: Where the host's disk is full, the VM pauses and loses nothing; otherwise its guest is told of an error.
+    waits_when_full: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,17 +15,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from magpie_local.domain.reasons import Reason
-from magpie_local.domain.states import EventKind, ScriptState, VmState
+from magpie_local.domain.states import EventKind, ScriptState
 from magpie_local.domain.template import Template
 from magpie_local.domain.vm import Condition
 from magpie_local.engine.bringup import BringUp
-from magpie_local.engine.destruction import destroy
 from magpie_local.engine.evidence import Evidence, gather, secure
 from magpie_local.engine.faults import fault_point
-from magpie_local.engine.files import remove_leftovers
+from magpie_local.engine.fulldisk import resume_with_room
 from magpie_local.engine.ledger import Ledger
 from magpie_local.engine.line import GuestLine
 from magpie_local.engine.starter import Starter
+from magpie_local.engine.teardown import destroy, tear_down
 from magpie_local.engine.verdict import Circumstances, failure, judge
 from magpie_local.errors import (
     HostDiskFull,
@@ -35,6 +35,7 @@ from magpie_local.errors import (
     MagpieError,
     SnapshotUnusable,
     StateError,
+    WorkspaceDamaged,
 )
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _log = logging.getLogger("magpie.engine")
 
-_BROKEN = frozenset({Condition.GONE, Condition.CRASHED, Condition.DISK_ERROR})
+_DEAD = frozenset({Condition.GONE, Condition.CRASHED})
 #: How often the engine looks at clocks and file sizes while nothing happens, seconds.
 _TICK = 1.0
 #: Time for the guest to enforce a stop, beyond the grace it was given, seconds.
@@ -157,6 +158,13 @@ class AttemptRun:
         """Clean up after an attempt whose end is recorded."""
         await self._tear_down()
 
+    async def keep(self, condition: Condition) -> None:
+        """Adopt the VM of a persistent job whose script has ended, and keep it until it is stopped."""
+        self.has_vm, self._condition = True, condition
+        await self._ledger.record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
+        await self._keep()
+        await self._tear_down()
+
     # The way to an outcome
 
     async def _guarded(self, path: Coroutine[None, None, Outcome | None]) -> Outcome | None:
@@ -167,6 +175,8 @@ class AttemptRun:
         except StateError:
             # The store fails, not the job: the next reconciliation takes the attempt up again.
             raise
+        except WorkspaceDamaged as error:
+            return self._failed(Reason.WORKSPACE_DAMAGED, error)
         except (MagpieError, OSError) as error:
             return self._failed(Reason.START_FAILED, error)
         except Exception as error:
@@ -241,7 +251,9 @@ class AttemptRun:
         task = asyncio.ensure_future(work)
         try:
             while not task.done():
-                if self._stop_asked or self._condition in _BROKEN:
+                if self._condition is Condition.DISK_ERROR and not self._is_broken:
+                    await self._wait_for_space()
+                if self._stop_asked or self._is_broken:
                     raise _InterruptedError
                 await self._wait_for_news(task)
             return await task
@@ -256,7 +268,9 @@ class AttemptRun:
         listener = asyncio.create_task(self._line.listen(self._look))
         clock, stop_by, stop_sent = self._ports.clock, math.inf, False
         try:
-            while not (self._line.exited or self._condition in _BROKEN or self._is_hopeless()):
+            while not (self._line.exited or self._is_broken or self._is_hopeless()):
+                if self._condition is Condition.DISK_ERROR:
+                    await self._wait_for_space()
                 if self._stop_asked:
                     stop_by = min(stop_by, clock.monotonic() + self._options.stop_grace + _STOP_SLACK)
                     stop_sent = stop_sent or await self._line.stop(self._options.stop_grace)
@@ -276,6 +290,16 @@ class AttemptRun:
         with contextlib.suppress(OSError):
             self._flooded = self._files.log.stat().st_size > job.log_limit + 1024 * 1024
         return self._overdue or self._flooded
+
+    @property
+    def _is_broken(self) -> bool:
+        """Whether the VM can't go on: without a workspace a full disk is its end."""
+        full = self._condition is Condition.DISK_ERROR and self.job.workspace_id is None
+        return full or self._condition in _DEAD
+
+    async def _wait_for_space(self) -> None:
+        if await resume_with_room(self._ports, self._ledger):
+            self._condition = Condition.RUNNING
 
     # The end
 
@@ -328,22 +352,24 @@ class AttemptRun:
         await self._ledger.finish(outcome)
         fault_point("J11.after")
         self._ledger.changed()
+        if self.job.is_kept:
+            await self._keep()
         await self._tear_down()
 
+    async def _keep(self) -> None:
+        """Return when a VM that stays is to go, or has gone."""
+        while not (self._stop_asked or self._condition in _DEAD):
+            if self._condition is Condition.DISK_ERROR:
+                await self._wait_for_space()
+            await self._wait_for_news()
+        if self._condition in _DEAD:
+            await self._ledger.note(f"the VM that was to stay has ended ({self._condition})")
+
     async def _tear_down(self) -> None:
-        """Take the VM away and what only it needed. Every part may be done already."""
-        if self.job.vm_state.is_alive and self.job.vm_state is not VmState.STOPPING:
-            await self._ledger.record(EventKind.VM_STOPPING)
-        fault_point("J12.before")
-        await destroy(self._ports.hypervisor, self.attempt.vm_id)
-        fault_point("J12.after")
-        # Cleaned up before the end is recorded: what is recorded as gone is never looked at again.
-        await asyncio.to_thread(remove_leftovers, self._files, self._control)
-        fault_point("J14.before")
-        if self.job.vm_state is VmState.STOPPING:
-            await self._ledger.record(EventKind.VM_GONE)
-        fault_point("J14.after")
-        self._ledger.changed()
+        # A guest that has ended its script has let go of its disks as well, unless it was to stay.
+        lives = self.job.persistent and self.has_vm and self._condition not in _DEAD
+        grace = self._options.stop_grace if lives else None
+        await tear_down(self._ports, self._ledger, self._line, self._files, grace=grace)
 
     # Small things
 

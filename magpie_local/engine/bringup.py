@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from magpie_local.domain.identity import mac_of
 from magpie_local.domain.template import Template
 from magpie_local.domain.vm import Condition, Disk, StartTimes, VmSpec
+from magpie_local.domain.workspace import SERIAL
 from magpie_local.engine.files import adopt_folder, make_folder
 from magpie_local.engine.warm.fork import fork_spec
 from magpie_local.engine.warm.pool import PooledVm
+from magpie_local.engine.workspaces import Workspaces
 from magpie_local.errors import HostError, HypervisorTimeout
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.vm import BootImage
     from magpie_local.engine.context import Ports
     from magpie_local.engine.warm.warmer import Origin
+    from magpie_local.engine.workspaces import Prepared
 
 
 class BringUp:
@@ -47,6 +50,17 @@ class BringUp:
         self._attempt = attempt
         self._origin = origin
         self._image: BootImage | None = None
+        self._workspace: Prepared | None = None
+
+    @property
+    def must_check_workspace(self) -> bool:
+        """Whether the last VM that had the workspace did not let go of it well."""
+        return self._workspace is None or self._workspace.check
+
+    @property
+    def host_key(self) -> str:
+        """The public half of the host key of a VM that has its identity already; otherwise empty."""
+        return self._origin.host_key if isinstance(self._origin, PooledVm) else ""
 
     @property
     def kind(self) -> str:
@@ -85,11 +99,19 @@ class BringUp:
         return self._image.version
 
     async def prepare(self) -> None:
-        """Make the attempt's folder with the VM's disk.
+        """Make the attempt's folder with the VM's disk, and have its workspace.
 
         Raises:
+            WorkspaceDamaged: its disk is missing or damaged.
             HostDiskFull, HostError, OSError.
         """
+        await self._prepare_scratch()
+        workspace_id = self._job.workspace_id
+        if workspace_id is not None:
+            self._workspace = await Workspaces(self._ports).prepare(workspace_id)
+            await self._ports.workspace_use.taken(workspace_id, self._job.id)
+
+    async def _prepare_scratch(self) -> None:
         if isinstance(self._origin, PooledVm):
             await asyncio.to_thread(adopt_folder, self._origin.files, self.files)
             return
@@ -111,19 +133,27 @@ class BringUp:
         if isinstance(self._origin, PooledVm):
             began = time.monotonic()
             await self._ports.vms.resume(self._attempt.vm_id)
-            return StartTimes(create=0.0, resume=time.monotonic() - began)
+            times = StartTimes(create=0.0, resume=time.monotonic() - began)
+            await self._plug_workspace()
+            return times
         assert self._image is not None
         if isinstance(self._origin, Template):
             vm_id, origin = self._attempt.vm_id, self._origin
             spec = fork_spec(self._ports, vm_id, origin, self._image, self.files, attempt_id=self._attempt.id)
-            return await self._ports.hypervisor.start(spec)
+            times = await self._ports.hypervisor.start(spec)
+            await self._plug_workspace()
+            return times
         return await self._boot(self._image)
+
+    async def _plug_workspace(self) -> None:
+        if self._workspace is not None:
+            await self._ports.vms.plug(self._attempt.vm_id, _workspace_disk(self._workspace))
 
     async def _boot(self, image: BootImage) -> StartTimes:
         spec = VmSpec(
             id=self._attempt.vm_id, state_id=self._ports.state_id, attempt_id=self._attempt.id,
             vcpus=self._job.vcpus, memory_mb=self._job.memory_mb, image=image,
-            disks=(Disk(path=self.files.scratch, format="qcow2"),), control=self.control,
+            disks=self._disks(), control=self.control,
             log=self.files.log, console=self.files.console, mac=mac_of(self._attempt.vm_id),
         )  # fmt: skip
         try:
@@ -134,3 +164,11 @@ class BringUp:
             if sight.condition in (Condition.GONE, Condition.CRASHED, Condition.DISK_ERROR):
                 raise
         return StartTimes(create=0.0)
+
+    def _disks(self) -> tuple[Disk, ...]:
+        scratch = Disk(path=self.files.scratch, format="qcow2")
+        return (scratch,) if self._workspace is None else (scratch, _workspace_disk(self._workspace))
+
+
+def _workspace_disk(workspace: Prepared) -> Disk:
+    return Disk(path=workspace.head, format="qcow2", serial=SERIAL, waits_when_full=True)

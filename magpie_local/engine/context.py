@@ -9,10 +9,12 @@ if TYPE_CHECKING:
     from magpie_local.domain.layout import Layout
     from magpie_local.domain.shape import Shape
     from magpie_local.ports.clock import Clock
+    from magpie_local.ports.doors import Doors
     from magpie_local.ports.guest import Guest
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
     from magpie_local.ports.store import JobStore, LeaderStore
+    from magpie_local.ports.vault import Vault
     from magpie_local.ports.workspaces import WorkspaceStore, WorkspaceUse
 
 
@@ -32,6 +34,8 @@ class Ports:
     vms: LiveVms
     disks: Disks
     guest: Guest
+    vault: Vault
+    doors: Doors
     images: Images
 
 

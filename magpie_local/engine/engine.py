@@ -97,8 +97,11 @@ class Engine:
             await self.bell.wait(ring, 0.05)
 
     async def work_left(self) -> bool:
-        """Whether anything is queued, running or being cleaned up, or a template is wished."""
-        if await self.ports.jobs.counts() or await self.ports.leader.unsettled():
+        """Whether anything is queued, running or being cleaned up, or a template is wished.
+
+        VMs that are kept need nobody.
+        """
+        if await self.ports.jobs.counts() or any(not job.is_kept for job, _ in await self.ports.leader.unsettled()):
             return True
         return self._options.warm.templates_size > 0 and bool(await asyncio.to_thread(self.wishes.all))
 

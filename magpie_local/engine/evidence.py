@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from magpie_local.domain.exitrecord import ExitRecord, parse_exit
-from magpie_local.domain.frames import EXIT, LOG_HEADER, STARTED, FrameError, LogReader, unpack
+from magpie_local.domain.exitrecord import ExitRecord, HaltRecord, parse_exit, parse_halt
+from magpie_local.domain.frames import EXIT, HALT, LOG_HEADER, STARTED, FrameError, LogReader, unpack
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from magpie_local.domain.layout import AttemptFiles
+
+T = TypeVar("T")
 
 _HEAD = 64 * 1024
 _TAIL = 4 * 1024
@@ -27,6 +30,8 @@ class Evidence:
     started: bool
     #: The agent's exit record, where it is whole and carries this attempt's nonce.
     exit: ExitRecord | None
+    #: How a guest that was told to end did, likewise.
+    halt: HaltRecord | None
     #: The guest kernel's last words on its console.
     panicked: bool
     powered_off: bool
@@ -37,9 +42,11 @@ def gather(files: AttemptFiles, nonce: str) -> Evidence:
     """Read the evidence. Missing files prove nothing; this never raises for their content."""
     size, head, tail = _ends(files.log, _HEAD, _TAIL)
     _, _, console = _ends(files.console, 0, _CONSOLE)
+    halt, tail = _last(tail, HALT, parse_halt, nonce)
     return Evidence(
         started=_started(head, nonce),
         exit=_exit(tail, nonce),
+        halt=halt,
         panicked=b"Kernel panic" in console,
         powered_off=b"Power down" in console,
         log_size=size,
@@ -86,13 +93,19 @@ def _nonce_of(payload: bytes) -> object:
 
 
 def _exit(tail: bytes, nonce: str) -> ExitRecord | None:
-    # The exit frame is the log's last: the one header whose length ends exactly at the end of the file. Output that
-    # happens to look
-    # like one lacks the nonce.
+    return _last(tail, EXIT, parse_exit, nonce)[0]
+
+
+def _last(tail: bytes, wanted: int, parse: Callable[[bytes, str], T | None], nonce: str) -> tuple[T | None, bytes]:
+    """Return what the last frame says, if it is of that kind, and what comes before it.
+
+    It is the one whose header's length ends exactly at the end of the file. Output that happens to look like one
+    lacks the nonce.
+    """
     for at in range(len(tail) - LOG_HEADER.size, -1, -1):
         length, kind, _ = LOG_HEADER.unpack_from(tail, at)
-        if kind == EXIT and at + LOG_HEADER.size + length == len(tail):
-            record = parse_exit(tail[at + LOG_HEADER.size :], nonce)
+        if kind == wanted and at + LOG_HEADER.size + length == len(tail):
+            record = parse(tail[at + LOG_HEADER.size :], nonce)
             if record is not None:
-                return record
-    return None
+                return record, tail[:at]
+    return None, tail

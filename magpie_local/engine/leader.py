@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from magpie_local.engine.admission import Capacity, admit
 from magpie_local.engine.attempt import AttemptRun
 from magpie_local.engine.evidence import gather
 from magpie_local.engine.faults import fault_point
-from magpie_local.engine.files import job_folders, remove_job
+from magpie_local.engine.files import job_folders, private_folder, remove_job
+from magpie_local.engine.locks import ProcessLock
 from magpie_local.engine.recovery import Step, decide
 from magpie_local.engine.warm.filler import Load
 from magpie_local.engine.warm.pool import PooledVm
@@ -21,7 +23,7 @@ from magpie_local.engine.warm.warmer import Warmer
 from magpie_local.errors import LeadershipLost
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from magpie_local.domain.ids import VmId
     from magpie_local.domain.job import Attempt, JobRecord
@@ -102,7 +104,7 @@ class Leader:
         """Stop driving: tear-downs may end for a while, scripts and VMs are left as they are; the pool ends."""
         farewell = asyncio.create_task(self._warmer.close()) if self._warmer is not None else None
         for job_id, task in self._tasks.items():
-            if not self._runs[job_id].job.script_state.is_final:
+            if self._runs[job_id].job.needs_vm:
                 task.cancel()
         rest = {*self._tasks.values(), *self._orphans, *filter(None, [farewell])}
         if rest:
@@ -161,11 +163,13 @@ class Leader:
                 self._bell.ring()
 
     async def _start_jobs(self) -> None:
-        running = [run.job for run in self._runs.values() if not run.job.script_state.is_final]
+        running = [run.job for run in self._runs.values() if run.job.needs_vm]
         queue = [job for job in await self._ports.leader.queue(_QUEUE_VIEW) if job.id not in self._runs]
         admission = admit(queue, running, self._capacity)
         for job in admission.start:
-            await self._start_job(job)
+            with self._workspace_lock(job) as free:
+                if free:
+                    await self._start_job(job)
         self._tell_warmer()
         blocked = admission.blocked
         if blocked is not None and blocked.waiting != admission.reason:
@@ -187,6 +191,22 @@ class Leader:
         if claimed is not None:
             run = self._make_run(*claimed, origin)
             self._drive(run, run.run())
+
+    @contextlib.contextmanager
+    def _workspace_lock(self, job: JobRecord) -> Iterator[bool]:
+        """Keep others from changing the job's workspace until its claim says that it has it; yield whether it is free.
+
+        While somebody changes it (a copy takes long) the job waits, and the others go on.
+        """
+        if job.workspace_id is None:
+            yield True
+            return
+        private_folder(self._ports.layout.workspaces)
+        lock = ProcessLock(self._ports.layout.workspace_lock(job.workspace_id))
+        try:
+            yield lock.acquire()
+        finally:
+            lock.release()
 
     def _tell_warmer(self) -> None:
         assert self._warmer is not None
@@ -236,6 +256,8 @@ def _course(run: AttemptRun, step: Step, condition: Condition) -> Coroutine[None
     match step:
         case Step.CLEAR:
             return run.clear()
+        case Step.KEEP:
+            return run.keep(condition)
         case Step.REQUEUE:
             return run.requeue()
         case Step.RESUME:

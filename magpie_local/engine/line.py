@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from magpie_local.engine.evidence import Evidence
-    from magpie_local.ports.guest import Guest, GuestSession, GuestState, Launch, Order
+    from magpie_local.ports.guest import Guest, GuestAgent, GuestState, Launch, Order
 
 #: Seconds between two tries to reach a booting guest, and one whose line broke.
 _REDIAL, _REDIAL_RUNNING = 0.1, 0.25
+
+
+#: Seconds for a guest to come to its end, beyond the grace of its processes.
+_HALT_BUDGET = 10.0
 
 
 class GuestLine:
@@ -34,13 +38,15 @@ class GuestLine:
         self._control = control
         self._attempt_id = attempt_id
         self._news = news
-        self._session: GuestSession | None = None
+        self._session: GuestAgent | None = None
         #: The agent said that its exit record is written, or the record was found.
         self.exited = False
+        #: The guest has unmounted its workspace before it went.
+        self.halted_clean = False
 
     async def begin(
         self, ready: Callable[[], Awaitable[None]],
-        prepare: Callable[[GuestSession, GuestState], Awaitable[None]], order: Callable[[], Awaitable[Order]],
+        prepare: Callable[[GuestAgent, GuestState], Awaitable[None]], order: Callable[[], Awaitable[Order]],
     ) -> Launch | None:  # fmt: skip
         """Reach the agent and have it start the script; once at most, by the agent's own rule.
 
@@ -90,6 +96,15 @@ class GuestLine:
                 return True
         return False
 
+    async def halt(self, grace: float) -> None:
+        """Have the guest end its processes and let go of its disks, as far as it does so in time."""
+        with contextlib.suppress(GuestLost, HostError, TimeoutError):
+            async with asyncio.timeout(grace + _HALT_BUDGET):
+                if self._session is None:
+                    await self._dial()
+                self.halted_clean = await self._live().halt(grace) == "clean"
+        await self.hang_up()
+
     async def hang_up(self) -> None:
         """Leave the channel; the guest goes on."""
         session, self._session = self._session, None
@@ -102,7 +117,7 @@ class GuestLine:
         self._news.set()
         return await self._session.hello()
 
-    def _live(self) -> GuestSession:
+    def _live(self) -> GuestAgent:
         if self._session is None:
             raise GuestLost
         return self._session

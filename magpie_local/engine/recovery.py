@@ -26,6 +26,8 @@ class Step(Enum):
     REQUEUE = auto()
     #: The VM lives: adopt it, and go on where it stands.
     RESUME = auto()
+    #: The script has ended and the VM stays: adopt it, and keep it until it is stopped.
+    KEEP = auto()
     #: The exit record is there, or the VM is not: judge by the evidence.
     CONCLUDE = auto()
 
@@ -43,7 +45,7 @@ def decide(job: JobRecord, attempt: Attempt, condition: Condition, evidence: Evi
         evidence: what the attempt's files prove.
     """
     if job.script_state.is_final:
-        return Step.CLEAR
+        return Step.KEEP if job.is_kept and condition in _ALIVE else Step.CLEAR
     if not attempt.intended:
         return Step.REQUEUE
     if evidence.exit is not None or condition not in _ALIVE:

@@ -1,16 +1,19 @@
-"""From a claim to a script that runs: the VM, its identity, and the order.
+"""From a claim to a script that runs: the VM, its identity, its workspace, its door, and the order.
 
 Every step first makes its fact durable, so that recovery can go on from there whenever the engine dies.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.states import EventKind, VmState
+from magpie_local.engine.door import open_door
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.renewal import new_renewal
 from magpie_local.engine.spans import StartSpans
+from magpie_local.errors import HostError, WorkspaceDamaged
 from magpie_local.ports.guest import Order
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ if TYPE_CHECKING:
     from magpie_local.engine.context import Ports
     from magpie_local.engine.ledger import Ledger
     from magpie_local.engine.line import GuestLine
-    from magpie_local.ports.guest import GuestSession, GuestState, Launch
+    from magpie_local.ports.guest import GuestAgent, GuestState, Launch
 
 
 class Starter:
@@ -38,12 +41,14 @@ class Starter:
         self._bring_up = bring_up
         self._accelerator = accelerator
         self._spans = StartSpans()
+        #: The public half of the VM's host key.
+        self._host_key = bring_up.host_key
 
     async def boot(self) -> None:
         """Have the VM run.
 
         Raises:
-            SnapshotUnusable, HostDiskFull, ImageBroken, ImageNotFound, HostError, OSError.
+            SnapshotUnusable, HostDiskFull, ImageBroken, ImageNotFound, WorkspaceDamaged, HostError, OSError.
         """
         image = await self._bring_up.image()
         fault_point("J4.before")
@@ -60,7 +65,7 @@ class Starter:
         """Reach the VM's agent and have it start the script.
 
         Raises:
-            HostError.
+            HostError, WorkspaceDamaged.
         """
         return await line.begin(self._ready, self._prepare, self._order)
 
@@ -74,21 +79,41 @@ class Starter:
             await self._ledger.record(EventKind.VM_READY, self._spans.ready())
             fault_point("J8.after")
 
-    async def _prepare(self, session: GuestSession, state: GuestState) -> None:
+    async def _prepare(self, session: GuestAgent, state: GuestState) -> None:
         """Make an idle guest ready for the order; every part may be done already."""
-        if not state.settled:
+        job = self._ledger.job
+        # An earlier engine may have settled it, and have taken the knowledge of its key along.
+        if not state.settled or (job.persistent and not self._host_key):
             identity = await self._ports.guest.new_identity(self._ledger.attempt.vm_id)
             await session.settle(identity, new_renewal(self._ports.clock))
+            self._host_key = identity.host_key_public
             self._spans.settled()
+        if job.workspace_id is not None:
+            await self._mount(session, job.workspace_id)
+        if job.persistent:
+            await open_door(self._ports, job, self._ledger.attempt, session, self._host_key)
+
+    async def _mount(self, session: GuestAgent, workspace_id: str) -> None:
+        try:
+            mounted = await session.mount(check=self._bring_up.must_check_workspace)
+        except HostError as error:
+            raise WorkspaceDamaged(f"The workspace {workspace_id} can't be mounted: {error.message}") from error
+        await self._ports.workspace_use.mounted(workspace_id, mounted.fsck)
+        self._spans.mounted()
 
     async def _order(self) -> Order:
         job, attempt = self._ledger.job, self._ledger.attempt
+        inputs = await self._ports.jobs.inputs(job.id)
+        secrets = {}
+        if inputs.secrets is not None:
+            secrets = await asyncio.to_thread(self._ports.vault.open, job.id, inputs.secrets)
         return Order(
             attempt_id=attempt.id,
             nonce=attempt.nonce,
-            script=await self._ports.jobs.script(job.id),
-            env=job.env,
+            script=inputs.script,
+            env={**job.env, **secrets},
             timeout=job.timeout,
             log_limit=job.log_limit,
             renewal=new_renewal(self._ports.clock),
+            persistent=job.persistent,
         )

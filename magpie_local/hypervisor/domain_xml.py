@@ -192,8 +192,8 @@ def _disk_element(name: str, disk: Disk) -> ET.Element:
     if disk.readonly:
         ET.SubElement(element, "readonly")
     else:
-        # A full host disk is the guest's ENOSPC, not a VM that is paused for ever (F11).
-        driver.attrib |= {"error_policy": "report", "discard": "unmap"}
+        # A full host disk is the guest's ENOSPC, and no VM that is paused for ever (F11), unless one looks after it.
+        driver.attrib |= {"error_policy": "enospace" if disk.waits_when_full else "report", "discard": "unmap"}
     return element
 
 

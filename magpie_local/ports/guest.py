@@ -178,10 +178,14 @@ class GuestSession(Protocol):
         ...
 
 
+class GuestAgent(GuestSession, GuestServices, Protocol):
+    """An agent with all that it can do."""
+
+
 class Guest(Protocol):
     """Opens channels to agents."""
 
-    async def connect(self, control: Path) -> GuestSession:
+    async def connect(self, control: Path) -> GuestAgent:
         """Connect to the control port's socket.
 
         Raises:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from magpie_local.domain.ids import JobId, VmId
-    from magpie_local.domain.job import Attempt, Event, JobRecord, Outcome
+    from magpie_local.domain.job import Attempt, Event, JobInputs, JobRecord, Outcome
     from magpie_local.domain.spec import JobSpec
     from magpie_local.domain.states import EventKind, ScriptState
 
@@ -27,16 +27,21 @@ class JobStore(Protocol):
         ...
 
     async def page(
-        self, *, limit: int, offset: int = 0, states: Iterable[ScriptState] = (), before: int | None = None
-    ) -> list[JobRecord]:
-        """Return jobs newest first.
+        self, *, limit: int, offset: int = 0, states: Iterable[ScriptState] = (), status: str | None = None,
+        before: int | None = None,
+    ) -> list[JobRecord]:  # fmt: skip
+        """Return jobs newest first: of the given states or of seed 000's `status`, or all where neither is given.
 
         `before` (a seq) pages through millions at the same cost; `offset` is for small steps.
         """
         ...
 
-    async def script(self, job_id: JobId) -> bytes:
-        """Return a job's script, byte for byte."""
+    async def inputs(self, job_id: JobId) -> JobInputs:
+        """Return what a job brings along: its script byte for byte, its sealed secrets.
+
+        Raises:
+            JobNotFound: there is none.
+        """
         ...
 
     async def story(self, job_id: JobId) -> list[Event]:

@@ -10,7 +10,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from magpie_local.domain.job import JobRecord
+from magpie_local.domain.job import JobInputs, JobRecord, states_of
 from magpie_local.domain.states import EventKind, ScriptState, VmState
 from magpie_local.errors import InvalidInput, JobNotFound
 from magpie_local.store import steps, workspaces
@@ -29,8 +29,23 @@ if TYPE_CHECKING:
 #: Above every seq, so that "no bound" is one query with the bounded case.
 _NEWEST = 2**63 - 1
 
+#: A query for seqs, newest first, along one index, and its values. Several are merged lazily: a single query over
+#: several states would sort every job that has one of them, a million as likely as not.
+_Walk = tuple[str, dict[str, object]]
+
 #: The fields that a job's row takes from its spec as they are.
-_ASKED = ("name", "description", "vcpus", "memory_mb", "timeout", "image", "log_limit", "isolation", "persistent")
+_ASKED = (
+    "name",
+    "description",
+    "vcpus",
+    "memory_mb",
+    "timeout",
+    "image",
+    "log_limit",
+    "isolation",
+    "persistent",
+    "secret_names",
+)
 #: The fields that a new job does not have yet.
 _NOT_YET: dict[str, Any] = dict.fromkeys((
     "started_at", "finished_at", "exit_code", "reason", "message", "accelerator", "start", "waiting",
@@ -59,21 +74,21 @@ class SqliteJobs:
         return await self._database.read(partial(steps.find_job, job_id=job_id))
 
     async def page(
-        self, *, limit: int, offset: int = 0, states: Iterable[ScriptState] = (), before: int | None = None
-    ) -> list[JobRecord]:
-        """Return jobs newest first; of the given states, or of all where none is given."""
+        self, *, limit: int, offset: int = 0, states: Iterable[ScriptState] = (), status: str | None = None,
+        before: int | None = None,
+    ) -> list[JobRecord]:  # fmt: skip
+        """Return jobs newest first: of the given states or of seed 000's `status`, or all where neither is given."""
         bound = _NEWEST if before is None else before
-        return await self._database.read(
-            partial(_page, limit=limit, offset=offset, states=frozenset(states), before=bound)
-        )
+        walks = _walks(states) if status is None else _walks_of(status)
+        return await self._database.read(partial(_page, limit=limit, offset=offset, walks=walks, before=bound))
 
-    async def script(self, job_id: JobId) -> bytes:
-        """Return a job's script.
+    async def inputs(self, job_id: JobId) -> JobInputs:
+        """Return what a job brings along.
 
         Raises:
             JobNotFound: there is none.
         """
-        return await self._database.read(partial(_script, job_id=job_id))
+        return await self._database.read(partial(_inputs, job_id=job_id))
 
     async def story(self, job_id: JobId) -> list[Event]:
         """Return a job's events, oldest first; none where there is no such job."""
@@ -106,10 +121,14 @@ def _accept(session: Session, job_id: JobId, spec: JobSpec, now: float) -> JobRe
         note = workspaces.ensure(session, asked["workspace_id"], spec, now)
     states: dict[str, Any] = {"script_state": ScriptState.QUEUED, "vm_state": VmState.NONE}
     try:
-        seq = session.value("add_job", id=job_id, created_at=now, **asked, **states)
+        row = {name: value for name, value in asked.items() if name != "secret_names"}
+        seq = session.value("add_job", id=job_id, created_at=now, **row, **states)
     except sqlite3.IntegrityError:
         raise InvalidInput("id", job_id, "a job of this id exists already") from None
-    session.run("add_inputs", job=seq, env=as_json(spec.env), script=spec.script)
+    names = json.dumps(spec.secret_names)
+    session.run("add_inputs", job=seq, env=as_json(spec.env), secret_names=names, script=spec.script)
+    if spec.secrets is not None:
+        session.run("add_secrets", job=seq, box=spec.secrets)
     session.run("add_event", job=seq, attempt=0, time=now, kind=EventKind.ACCEPTED, detail="{}")
     env = MappingProxyType(dict(spec.env))
     job = JobRecord(seq=seq, id=job_id, created_at=now, env=env, attempt=0, **asked, **states, **_NOT_YET)
@@ -117,30 +136,42 @@ def _accept(session: Session, job_id: JobId, spec: JobSpec, now: float) -> JobRe
     return job
 
 
+def _walks(states: Iterable[ScriptState]) -> list[_Walk]:
+    return [("newest_seqs_of_state", {"state": state}) for state in frozenset(states)]
+
+
+def _walks_of(status: str) -> list[_Walk]:
+    """Return the walks that lead to all jobs of a status; what a success is depends on whether the VM was to stay."""
+    walks = _walks(state for state in states_of(status) if state is not ScriptState.SUCCEEDED)
+    match status:
+        case "completed":
+            walks.append(("newest_seqs_of_plain_successes", {}))
+        case "running":
+            walks.append(("newest_seqs_of_persistent_successes", {"alive": True}))
+        case "stopped":
+            walks.append(("newest_seqs_of_persistent_successes", {"alive": False}))
+    return walks
+
+
 def _page(
-    session: Session, *, limit: int, offset: int, states: frozenset[ScriptState], before: int
+    session: Session, *, limit: int, offset: int, walks: Sequence[_Walk], before: int
 ) -> list[JobRecord]:  # fmt: skip
-    if states:
-        # One walk of the index per state, merged lazily. A single query over several states would sort every job that
-        # has one of them, a million as likely as not.
-        walks = [
-            (
-                row["seq"]
-                for row in session.rows("newest_seqs_of_state", state=state, before=before, limit=offset + limit)
-            )
-            for state in states
+    if walks:
+        found = [
+            (row["seq"] for row in session.rows(query, **values, before=before, limit=offset + limit))
+            for query, values in walks
         ]
-        seqs = list(islice(heapq.merge(*walks, reverse=True), offset, offset + limit))
+        seqs = list(islice(heapq.merge(*found, reverse=True), offset, offset + limit))
     else:
         seqs = [row["seq"] for row in session.rows("newest_seqs", before=before, limit=limit, offset=offset)]
     return [job_record(row) for row in session.rows("jobs_of_seqs", seqs=json.dumps(seqs))]
 
 
-def _script(session: Session, *, job_id: JobId) -> bytes:
-    script = session.value("get_script", id=job_id)
-    if script is None:
+def _inputs(session: Session, *, job_id: JobId) -> JobInputs:
+    row = session.row("get_inputs", id=job_id)
+    if row is None:
         raise JobNotFound(f"There is no job {job_id}.")
-    return bytes(script)
+    return JobInputs(script=bytes(row["script"]), secrets=row["secrets"])
 
 
 def _story(session: Session, *, job_id: JobId) -> list[Event]:

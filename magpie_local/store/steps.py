@@ -55,6 +55,7 @@ def step(
         after = replace(after, waiting=None)
     if script.is_final and not job.script_state.is_final:
         after = replace(after, finished_at=now)
+        session.run("forget_secrets", job=job.seq)
     after = replace(after, **changes)
     if after != job:
         save_job(session, after)

@@ -95,7 +95,7 @@ async def test_an_unknown_job_reads_as_none_and_its_script_is_a_typed_error(stor
     assert await store.jobs.get(new_job_id()) is None
     assert await store.jobs.story(new_job_id()) == []
     with pytest.raises(JobNotFound):
-        await store.jobs.script(new_job_id())
+        await store.jobs.inputs(new_job_id())
 
 
 async def test_jobs_of_one_call_are_accepted_all_or_none(store: Store) -> None:
@@ -122,7 +122,7 @@ async def test_concurrent_adds_all_happen_although_one_of_them_is_refused(store:
 async def test_a_script_comes_back_byte_for_byte(store: Store) -> None:
     script = bytes(range(1, 256)) * 40_000
     [job] = await store.jobs.add([(new_job_id(), JobSpec(name="bytes", script=script))])
-    assert await store.jobs.script(job.id) == script
+    assert (await store.jobs.inputs(job.id)).script == script
 
 
 async def test_a_job_is_still_there_after_closing_and_opening(layout: Layout, clock: ManualClock) -> None:

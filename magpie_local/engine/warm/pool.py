@@ -23,6 +23,7 @@ from magpie_local.errors import HostError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from magpie_local.domain.identity import Identity
     from magpie_local.domain.ids import VmId
     from magpie_local.domain.layout import AttemptFiles
     from magpie_local.domain.template import Template
@@ -41,6 +42,12 @@ class PooledVm:
     id: VmId
     template: Template
     files: AttemptFiles
+    identity: Identity
+
+    @property
+    def host_key(self) -> str:
+        """The public half of its host key."""
+        return self.identity.host_key_public
 
 
 class Pool:
@@ -82,7 +89,9 @@ class Pool:
             HostError: the fork did not get ready, likewise.
         """
         vm_id = new_vm_id()
-        vm = PooledVm(id=vm_id, template=template, files=self._ports.layout.warming(vm_id))
+        identity = await self._ports.guest.new_identity(vm_id)
+        files = self._ports.layout.warming(vm_id)
+        vm = PooledVm(id=vm_id, template=template, files=files, identity=identity)
         self._coming[vm_id] = vm
         try:
             await self._start(vm, image)
@@ -129,7 +138,6 @@ class Pool:
         await self._ports.hypervisor.start(spec)
 
     async def _prepare(self, vm: PooledVm) -> None:
-        identity = await self._ports.guest.new_identity(vm.id)
         async with conversation(self._ports.guest, self._ports.layout.control(vm.id)) as (session, _):
             await session.exercise()
-            await session.settle(identity, new_renewal(self._ports.clock))
+            await session.settle(vm.identity, new_renewal(self._ports.clock))

@@ -44,7 +44,7 @@ class Workspaces:
     def __init__(self, ports: Ports) -> None:
         self._layout = ports.layout
         self._store = ports.workspaces
-        self._leader = ports.leader
+        self._use = ports.workspace_use
         self._disks = ports.disks
         self._contents = Contents(ports)
 
@@ -218,8 +218,8 @@ class Workspaces:
 
         async def commit(disks: Sequence[DiskRecord], clean: bool) -> None:
             if not clean:
-                await self._leader.workspaces.released(workspace_id, clean=False)
-            await self._leader.workspaces.made(workspace_id, disks)
+                await self._use.released(workspace_id, clean=False)
+            await self._use.made(workspace_id, disks)
 
         check_workspace_id("workspace_id", workspace_id)
         async with holding(self._layout, workspace_id, None):

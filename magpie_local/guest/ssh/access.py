@@ -117,6 +117,12 @@ class SshFiles:
         )  # fmt: skip
         self._write(KNOWN_HOSTS, known.encode())
         self._write(CONFIG, config.encode())
+        return self.access(name, port=port, host_key=host_key, username=username, host=host)
+
+    def access(
+        self, name: str, *, port: int, host_key: str, username: str = "magpie", host: str = "127.0.0.1"
+    ) -> SshAccess:
+        """Return what was written with the same words."""
         target = SshTarget(host=host, port=port, username=username, host_key=host_key, folder=self._folder)
         return SshAccess(target=target, alias=name[:8], config=self._folder / CONFIG)
 

@@ -69,7 +69,14 @@ CREATE TABLE snapshots (
 CREATE TABLE inputs (
     job    INTEGER PRIMARY KEY REFERENCES jobs (seq) ON DELETE CASCADE,
     env    TEXT NOT NULL,
+    secret_names TEXT NOT NULL,
     script BLOB NOT NULL
+) STRICT;
+
+-- Sealed values of an environment; they go with the end of the script.
+CREATE TABLE secrets (
+    job INTEGER PRIMARY KEY REFERENCES jobs (seq) ON DELETE CASCADE,
+    box BLOB NOT NULL
 ) STRICT;
 
 CREATE TABLE attempts (
@@ -108,13 +115,14 @@ CREATE INDEX jobs_unsettled ON jobs (seq)
 CREATE INDEX jobs_requested ON jobs (seq)
     WHERE delete_requested_at IS NOT NULL
        OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused')));
+CREATE INDEX jobs_persistent ON jobs (seq) WHERE persistent AND script_state = 'succeeded';
 -- Who has a workspace, and who waits for it.
 CREATE INDEX jobs_by_workspace ON jobs (workspace_id, seq) WHERE workspace_id IS NOT NULL;
 CREATE INDEX jobs_waiting ON jobs (seq) WHERE waiting IS NOT NULL;
 
 -- JobRecord, column by column.
 CREATE VIEW job_records AS
-    SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, timeout, image, log_limit, isolation,
+    SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, secret_names, timeout, image, log_limit, isolation,
            workspace_id, persistent, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
            CASE WHEN waiting IS NULL AND script_state = 'queued' AND workspace_id IS NOT NULL
                 THEN (SELECT 'waits for the workspace ' || other.workspace_id || ': job ' || other.id || ' has it'

@@ -8,7 +8,13 @@ VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_lim
 RETURNING seq;
 
 -- name: add_inputs
-INSERT INTO inputs (job, env, script) VALUES (:job, :env, :script);
+INSERT INTO inputs (job, env, secret_names, script) VALUES (:job, :env, :secret_names, :script);
+
+-- name: add_secrets
+INSERT INTO secrets (job, box) VALUES (:job, :box);
+
+-- name: forget_secrets
+DELETE FROM secrets WHERE job = :job;
 
 -- name: add_event
 INSERT INTO events (job, attempt, time, kind, detail) VALUES (:job, :attempt, :time, :kind, :detail);
@@ -16,8 +22,9 @@ INSERT INTO events (job, attempt, time, kind, detail) VALUES (:job, :attempt, :t
 -- name: get_job
 SELECT * FROM job_records WHERE id = :id;
 
--- name: get_script
-SELECT script FROM inputs WHERE job = (SELECT seq FROM jobs WHERE id = :id);
+-- name: get_inputs
+SELECT script, box AS secrets FROM inputs LEFT JOIN secrets ON secrets.job = inputs.job
+WHERE inputs.job = (SELECT seq FROM jobs WHERE id = :id);
 
 -- name: get_story
 SELECT events.seq, jobs.id AS job_id, events.attempt, time, kind, detail
@@ -30,6 +37,16 @@ SELECT seq FROM jobs WHERE seq < :before ORDER BY seq DESC LIMIT :limit OFFSET :
 
 -- name: newest_seqs_of_state
 SELECT seq FROM jobs WHERE script_state = :state AND seq < :before ORDER BY seq DESC LIMIT :limit;
+
+-- name: newest_seqs_of_plain_successes
+SELECT seq FROM jobs WHERE script_state = 'succeeded' AND persistent = 0 AND seq < :before
+ORDER BY seq DESC LIMIT :limit;
+
+-- name: newest_seqs_of_persistent_successes
+SELECT seq FROM jobs INDEXED BY jobs_persistent
+WHERE persistent AND script_state = 'succeeded' AND seq < :before
+  AND (vm_state IN ('booting', 'ready', 'paused', 'stopping')) = :alive
+ORDER BY seq DESC LIMIT :limit;
 
 -- name: jobs_of_seqs
 -- :seqs is a JSON array. The cross join keeps it the outer loop: one look-up a job.

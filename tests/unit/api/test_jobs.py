@@ -158,14 +158,19 @@ def test_an_unknown_image_is_refused_and_nothing_is_stored(client):
     assert [job.id for job in client.jobs.list(limit=1)] == before
 
 
-@pytest.mark.parametrize(
-    "later", [{"stateful": True}, {"persistent": True}, {"workspace_id": "w"}, {"ipv6_lease": "lease"}], ids=repr
-)
+@pytest.mark.parametrize("later", [{"ipv6_lease": "lease"}], ids=repr)
 def test_what_this_version_does_not_carry_out_is_refused_by_name(client, later):
     (field,) = later
 
     with pytest.raises(Unsupported, match=field):
         client.jobs.create("job", "true", **later)
+
+
+@pytest.mark.parametrize("field", ["workspace_id", "base_workspace_id"])
+def test_a_workspace_without_stateful_is_refused_before_anybody_loses_data(client, field):
+    with pytest.raises(InvalidInput, match=r"stateful=True") as refusal:
+        client.jobs.create("job", "true", **{field: "w"})
+    assert refusal.value.field == field
 
 
 def test_what_means_nothing_without_a_workspace_is_accepted(client):

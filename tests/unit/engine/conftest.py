@@ -21,6 +21,8 @@ from magpie_local.domain.vm import Condition
 from magpie_local.engine.context import Options, Ports
 from magpie_local.engine.engine import Engine
 from magpie_local.guest.channel import AgentGuest
+from magpie_local.guest.ssh.doors import SshDoors
+from magpie_local.guest.vault import FileVault
 from magpie_local.ports.clock import SystemClock
 from magpie_local.store.store import open_store
 from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, Faults
@@ -39,7 +41,8 @@ def a_job() -> Callable[..., JobRecord]:
         usual: dict[str, Any] = dict.fromkeys(JobRecord.__dataclass_fields__)
         usual |= {
             "seq": 1, "id": new_job_id(), "name": "job", "description": "", "vcpus": 1, "memory_mb": 512, "env": {},
-            "image": "base", "log_limit": 1024 * 1024, "isolation": "shared", "script_state": ScriptState.QUEUED,
+            "secret_names": (), "persistent": False, "image": "base", "log_limit": 1024 * 1024, "isolation": "shared",
+            "script_state": ScriptState.QUEUED,
             "vm_state": VmState.NONE, "attempt": 0, "created_at": 100.0,
         }  # fmt: skip
         return JobRecord(**usual | fields)
@@ -95,10 +98,12 @@ class World:
         async with open_store(self.layout, self.clock) as store:
             self.state_id = store.state_id
             hypervisor = FakeHypervisor(self.layout.hypervisor, store.state_id, self.faults)
+            key = self.layout.root.parent / "config" / "secret.key"
             ports = Ports(
                 layout=self.layout, state_id=store.state_id, clock=self.clock, jobs=store.jobs, leader=store.leader,
                 workspaces=store.workspaces, workspace_use=store.leader.workspaces,
                 hypervisor=hypervisor, vms=hypervisor, disks=self.disks, guest=AgentGuest(),
+                vault=FileVault(key), doors=SshDoors(self.layout.doors),
                 images=FakeImages(self.layout.hypervisor / "images"),
             )  # fmt: skip
             engine = Engine(ports, replace(self.options, **options))

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NONCE = "b1e5"
-NOTHING = Evidence(started=False, exit=None, panicked=False, powered_off=False, log_size=0)
+NOTHING = Evidence(started=False, exit=None, halt=None, panicked=False, powered_off=False, log_size=0)
 
 
 def started(nonce: str = NONCE) -> bytes:

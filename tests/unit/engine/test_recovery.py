@@ -10,10 +10,10 @@ from magpie_local.domain.vm import Condition
 from magpie_local.engine.evidence import Evidence
 from magpie_local.engine.recovery import Step, decide
 
-NOTHING = Evidence(started=False, exit=None, panicked=False, powered_off=False, log_size=0)
-BEGUN = Evidence(started=True, exit=None, panicked=False, powered_off=False, log_size=50)
+NOTHING = Evidence(started=False, exit=None, halt=None, panicked=False, powered_off=False, log_size=0)
+BEGUN = Evidence(started=True, exit=None, halt=None, panicked=False, powered_off=False, log_size=50)
 RECORD = ExitRecord(code=0, signal=None, timed_out=False, stopped=False, started_at=1.0, ended_at=2.0)
-ENDED = Evidence(started=True, exit=RECORD, panicked=False, powered_off=True, log_size=90)
+ENDED = Evidence(started=True, exit=RECORD, halt=None, panicked=False, powered_off=True, log_size=90)
 
 STARTING, RUNNING = ScriptState.STARTING, ScriptState.RUNNING
 

@@ -14,7 +14,7 @@ from magpie_local.domain.vm import Condition
 from magpie_local.engine.evidence import Evidence
 from magpie_local.engine.verdict import Circumstances, failure, judge
 
-STARTED = Evidence(started=True, exit=None, panicked=False, powered_off=False, log_size=100)
+STARTED = Evidence(started=True, exit=None, halt=None, panicked=False, powered_off=False, log_size=100)
 RECORD = ExitRecord(code=0, signal=None, timed_out=False, stopped=False, started_at=110.0, ended_at=120.0)
 GONE = Circumstances(condition=Condition.GONE, claimed_at=100.0, now=200.0, timeout=5.0)
 

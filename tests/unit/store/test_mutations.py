@@ -26,7 +26,7 @@ async def use(store: Store) -> None:
     """Touch everything there is."""
     await store.leader.lead()
     for job in await store.jobs.page(limit=100):
-        await store.jobs.script(job.id)
+        await store.jobs.inputs(job.id)
         await store.jobs.story(job.id)
     await store.leader.unsettled()
     await store.leader.requested()

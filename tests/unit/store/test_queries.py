@@ -56,7 +56,7 @@ def test_every_statement_compiles_against_the_schema(session: Session, query: st
 
 @pytest.mark.parametrize(
     "query",
-    ["get_job", "get_script", "get_story", "newest_seqs_of_state", "save_job", "delete_job", "count_unfinished",
+    ["get_job", "get_inputs", "get_story", "newest_seqs_of_state", "save_job", "delete_job", "count_unfinished",
      "oldest_queued", "get_attempt", "save_attempt"],
 )  # fmt: skip
 def test_what_runs_often_searches_and_never_scans_or_sorts(session: Session, query: str) -> None:

@@ -36,7 +36,7 @@ async def test_a_spec_comes_back_as_it_was(
     stored = await store.jobs.get(returned.id)
     assert stored == returned
     assert (stored.name, stored.description, stored.env) == (name, description, env)
-    assert await store.jobs.script(returned.id) == script
+    assert (await store.jobs.inputs(returned.id)).script == script
 
 
 @shared_store

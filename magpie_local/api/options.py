@@ -1,0 +1,119 @@
+"""What a job may be asked for beside its name, script and size: named once, for both clients and for people's tools."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
+
+from magpie_local.domain.secret import Secrets
+from magpie_local.domain.spec import JobSpec, script_bytes
+from magpie_local.errors import Unsupported
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+
+class JobOptions(TypedDict, total=False):
+    """The keyword arguments of `jobs.create`, of which all may be left out.
+
+    Errors in any are InvalidInput, before anything is stored or started.
+    """
+
+    #: A disk that outlives the job is mounted at /workspace.
+    stateful: bool
+    #: Which one; lower-case letters, digits and hyphens. The first job that names it makes it; None is the job's id.
+    workspace_id: str | None
+    #: GiB, of a new workspace (10); one that exists keeps its size.
+    workspace_size_gb: int | None
+    #: The workspace whose content a new one begins with; that one is never changed by it.
+    base_workspace_id: str | None
+    #: The VM stays after the script, until the job is stopped.
+    persistent: bool
+    #: An address for the VM (not in this version).
+    ipv6_lease: str | None
+    #: Environment of the script.
+    env: Mapping[str, str] | None
+    #: Further entries of it, which nobody but the script sees: stored sealed, and shown as `***`.
+    secret_env: Mapping[str, str] | None
+    #: Seconds that the script may run; None is no limit.
+    timeout: float | None
+    #: What the VM boots ("base").
+    image: str
+    #: Free text.
+    description: str
+    #: Bytes of output kept, head and tail; None takes the setting.
+    log_limit: int | None
+    #: "shared" lets the VM be a fork, which shares unchanged memory pages with others of its template; "private" has
+    #: it boot afresh.
+    isolation: str
+
+
+DEFAULTS: dict[str, Any] = {
+    "stateful": False, "workspace_id": None, "workspace_size_gb": None, "base_workspace_id": None,
+    "persistent": False, "ipv6_lease": None, "env": None, "secret_env": None, "timeout": None, "image": "base",
+    "description": "", "log_limit": None, "isolation": "shared",
+}  # fmt: skip
+#: Parameters of seed 000 that this version does not carry out, and why.
+_LATER = {"ipv6_lease": "addresses of VMs are not in this version"}
+
+
+def spec_of(
+    name: str, script: str | bytes, vcpus: int, memory_mb: int, options: Mapping[str, Any], *, log_limit: int
+) -> JobSpec:
+    """Return what is asked for; `log_limit` is the setting.
+
+    Raises:
+        TypeError: an option is unknown.
+        InvalidInput: the script is no text, or an option is of a later version.
+    """
+    for key in options:
+        if key not in DEFAULTS:
+            raise TypeError(f"create() got an unexpected keyword argument {key!r}")
+    given = DEFAULTS | dict(options)
+    for key, why in _LATER.items():
+        if (value := given.pop(key)) != DEFAULTS[key]:
+            raise Unsupported(key, value, why)
+    given["secret_names"] = tuple(given.pop("secret_env") or ())  # sealed by whoever knows the job's id
+    given["env"] = {} if given["env"] is None else given["env"]
+    given["log_limit"] = log_limit if given["log_limit"] is None else given["log_limit"]
+    if not given["stateful"] and given["workspace_id"] is None:
+        given["workspace_size_gb"] = None  # the seed's default, which means nothing without a workspace
+    return JobSpec(name=name, script=script_bytes(script), vcpus=vcpus, memory_mb=memory_mb, **given)
+
+
+def veil(options: dict[str, Any]) -> None:
+    """Put the secrets among a call's options into something that does not show them; before anything can fail.
+
+    Raises:
+        InvalidInput: one is not allowed.
+    """
+    if options.get("secret_env") is not None:
+        # In one expression: no frame of ours holds them by another name.
+        options["secret_env"] = Secrets(options.pop("secret_env"))
+
+
+def with_veil(function: F) -> F:
+    """Have `function` never hold secret_env in clear."""
+
+    @functools.wraps(function)
+    def veiled(*args: Any, **options: Any) -> Any:
+        veil(options)
+        return function(*args, **options)
+
+    return cast("F", veiled)
+
+
+def with_job_options(function: F) -> F:
+    """Have `function`, which takes **options, show each with its default to people's tools, and veil secrets."""
+    veiled = with_veil(function)
+    signature = inspect.signature(function)
+    own = [one for one in signature.parameters.values() if one.kind is not inspect.Parameter.VAR_KEYWORD]
+    named = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=DEFAULTS[key], annotation=annotation)
+        for key, annotation in JobOptions.__annotations__.items()
+    ]
+    veiled.__signature__ = signature.replace(parameters=[*own, *named])  # type: ignore[attr-defined]
+    return veiled
