@@ -116,7 +116,7 @@ async def boot(
 
 
 async def test_the_guest_holds_what_scripts_call(image: BootImage, tmp_path: Path) -> None:
-    tools = "bash python python3 pip git curl ssh sshd sudo rsync ip ps less unzip xz jq wget"
+    tools = "bash python python3 pip git curl ssh sshd sudo rsync ip ps less unzip xz jq wget e2fsck resize2fs"
     script = f"PATH=$PATH:/usr/sbin; for tool in {tools}; do type -P $tool >/dev/null || echo $tool; done"
 
     async with boot(image, tmp_path) as guest:

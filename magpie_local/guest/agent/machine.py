@@ -109,6 +109,9 @@ class Machine:
         """Return what lets ssh in."""
         raise NotImplementedError
 
+    def rehearse(self) -> None:
+        """Go the ways that a warm-up script does not, so that they are faster later; leave nothing behind."""
+
     def others(self) -> bool:
         """Return whether processes live here that are no part of the place itself."""
         raise NotImplementedError
@@ -167,6 +170,12 @@ class GuestMachine(Machine):
         from magpie_local.guest.agent.sshd import Sshd  # not every guest is open
 
         return Sshd(loop)
+
+    def rehearse(self) -> None:
+        """Load what mounts a workspace, and have it look around."""
+        from magpie_local.guest.agent.workspace import rehearse
+
+        rehearse()
 
     def others(self) -> bool:
         """Return whether there is a process but PID 1, the agent and the kernel's."""

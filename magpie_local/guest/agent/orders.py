@@ -109,6 +109,7 @@ class Agent:
         # A VM is exercised before it is frozen, and what goes on from there must not keep its identity.
         self._settled = False
         self._exercising = True
+        self._machine.rehearse()
         Warmup(self._loop, self._machine, self._exercised)
 
     def _exercised(self, code: int) -> None:

@@ -133,6 +133,15 @@ class Workspace:
         return True
 
 
+def rehearse() -> None:
+    """Do what a mount and a release do, to nothing: what an emulator has translated once runs faster."""
+    for name in os.listdir(_BLOCK_DEVICES):
+        _serial(name)
+    mounts("", "/workspace")
+    _call("mount", b"", b"", b"ext4", 0, b"")
+    _unmount("", 0)
+
+
 def find(serial: str) -> str:
     """Return the name of the disk with `serial` (`vdc`), as soon as the kernel has it.
 
