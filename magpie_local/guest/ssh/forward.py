@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
+import socket
+import struct
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 #: The guest's side of every forward: its own loopback, so that services need not listen to anybody else.
 _GUEST_HOST = "127.0.0.1"
 _CHUNK = 64 * 1024
+#: Makes close() drop what is unsent and reset (struct linger: on, 0 seconds).
+_NO_LINGER = struct.pack("ii", 1, 0)
 
 _log = logging.getLogger("magpie.ssh")
 
@@ -86,7 +90,14 @@ class _Relay:
             _log.debug("forward to port %d: %s", self._guest_port, error)
         finally:
             if not writer.is_closing():
-                writer.transport.abort()
+                _reset(writer)
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection by a reset."""
+    with contextlib.suppress(OSError):
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    writer.transport.abort()
 
 
 async def _both_ways(

@@ -22,7 +22,7 @@ class Tally:
     def __init__(self, limits: CopyLimits, on_progress: OnProgress | None) -> None:
         self._limits = limits
         self._on_progress = on_progress
-        self._files = self._folders = self._size = 0
+        self._files = self._folders = self._size = self._entries = 0
         self._notes: list[str] = []
 
     @property
@@ -37,7 +37,7 @@ class Tally:
             TransferRefused: there are too many.
         """
         self._files += 1
-        self._check_entries()
+        self._count()
 
     def add_folder(self, path: str, depth: int) -> None:
         """Count a folder.
@@ -46,7 +46,7 @@ class Tally:
             TransferRefused: there are too many, or it is nested too deep.
         """
         self._folders += 1
-        self._check_entries()
+        self._count()
         if depth > MAX_DEPTH:
             raise TransferRefused(f"Folders are nested more than {MAX_DEPTH} deep: {path[:100]!r}...")
 
@@ -64,9 +64,7 @@ class Tally:
 
     def note(self, path: str, reason: str) -> None:
         """Note what is left out; it counts as an entry, so that nobody lists them without end."""
-        self._files += 1
-        self._check_entries()
-        self._files -= 1
+        self._count()
         if len(self._notes) < _MAX_NOTES:
             self._notes.append(f"{path}: {reason}")
 
@@ -74,6 +72,7 @@ class Tally:
         """Return what was copied."""
         return CopyReport(files=self._files, folders=self._folders, size=self._size, notes=tuple(self._notes))
 
-    def _check_entries(self) -> None:
-        if self._files + self._folders > self._limits.entries:
+    def _count(self) -> None:
+        self._entries += 1
+        if self._entries > self._limits.entries:
             raise TransferRefused(f"There are more than the {self._limits.entries} files and folders allowed.")

@@ -277,7 +277,9 @@ async def test_a_server_that_comes_back_in_a_moment_is_waited_for(sshd, shell):
     sshd.stop()
     try:
         assert (await shell.run("echo one")).stdout == b"one\n"  # an open connection needs no listener
-        shell._link._connection.abort()  # the nearest thing to a dropped connection without a server to drop it
+        (
+            await shell._link.connection()
+        ).abort()  # the nearest thing to a dropped connection without a server to drop it
         running = asyncio.create_task(shell.run("echo two"))
         await asyncio.sleep(0.3)
     finally:
