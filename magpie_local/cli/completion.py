@@ -86,6 +86,20 @@ def template_keys(context: click.Context, _parameter: click.Parameter, incomplet
     return []
 
 
+def workspace_ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return the workspaces whose id begins with what was typed."""
+    from click.shell_completion import CompletionItem
+
+    with suppress(Exception):  # as above
+        session = _session(context)
+        if not session.settings().home.is_dir():
+            return []
+        with session.client() as client:
+            found = client.workspaces.list()
+        return [CompletionItem(one.id, help=f"{one.size_gb} GiB") for one in found if one.id.startswith(incomplete)]
+    return []
+
+
 def _session(context: click.Context) -> Session:
     root = context.find_root()
     return Session(state_dir=root.params.get("state_dir"))

@@ -3,7 +3,7 @@
 0-254   the job's own exit code (run, wait)
 1       doctor --verify-forks: forks are not clean
 2       wrong usage, or a value that is not allowed
-3       no such job, image or template
+3       no such job, image, template or workspace
 124     the job's timeout was over
 130     interrupted, or the job was stopped
 255     magpie_local itself, or this machine
@@ -18,7 +18,7 @@ from pathlib import Path
 import click
 
 import magpie_local
-from magpie_local.cli import completion, configuration, doctor, images, jobs, logs, render, run, templates
+from magpie_local.cli import completion, configuration, doctor, images, jobs, logs, render, run, templates, workspaces
 from magpie_local.cli.session import Session, pass_session
 from magpie_local.errors import MagpieError
 
@@ -73,6 +73,7 @@ for command in (
     jobs.rm,
     images.images,
     templates.templates,
+    workspaces.workspaces,
     doctor.doctor,
     configuration.config,
     completion.completion,
