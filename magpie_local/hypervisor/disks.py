@@ -36,6 +36,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _EXT4_AT, _EXT4 = 1080, b"\x53\xef"
 #: What reading a stranger's file may take: memory, and CPU seconds, more for each GiB that it really has.
 _HOSTILE_MEMORY, _HOSTILE_CPU, _HOSTILE_CPU_PER_GIB = GIB, 60, 5
+#: In what qemu-img says of a disk that may be fine.
+_NOT_THE_DISK = ("lock", "Permission denied", "Cannot allocate memory", "is not installed", "No such file")
 #: Space on the host that an import leaves free.
 _FLOOR = GIB
 
@@ -94,7 +96,8 @@ class QemuDisks:
             HostDiskFull, HostError, HypervisorUnavailable.
         """
         part = target.with_name(f".magpie-{secrets.token_hex(8)}.part")
-        await asyncio.to_thread(claim, part)
+        # Not in a thread: it would go on when this is cancelled, and leave the file.
+        claim(part)
         try:
             packed = ("-c",) if compress else ()
             names = (_absolute(head), _absolute(part))
@@ -139,13 +142,32 @@ class QemuDisks:
             WorkspaceDamaged: it is corrupt; nothing was changed then but leaks.
             HostError, HypervisorUnavailable.
         """
-        # 1: the check could not be done, 2: corrupt, 3: leaks that stayed.
-        said = await _qemu_img("check", "-f", "qcow2", "-r", "leaks", "--output=json", "--", _absolute(path),
-                               expect=(0, 2, 3))  # fmt: skip
-        found = json.loads(said)
+        # First only looking: where more than leaks is wrong, nothing must be written.
+        found = await _counts(path)
         if found.get("corruptions") or found.get("check-errors"):
             raise WorkspaceDamaged(f"{path} is corrupt: qemu-img counts {found.get('corruptions', 0)} errors.")
-        return int(found.get("leaks-fixed", 0))
+        leaks = int(found.get("leaks", 0))
+        if leaks:
+            await _qemu_img("check", "-q", "-f", "qcow2", "-r", "leaks", "--", _absolute(path))
+        return leaks
+
+
+async def _counts(path: Path) -> dict[str, int]:
+    """Return what qemu-img finds wrong in a disk, by kind.
+
+    Raises:
+        WorkspaceDamaged: it can't make sense of it.
+        HostError: it can't get at it.
+    """
+    check = ("check", "-f", "qcow2", "--output=json", "--", _absolute(path))
+    try:
+        # 2: corrupt; 3: leaks and nothing else.
+        found: dict[str, int] = json.loads(await _qemu_img(*check, expect=(0, 2, 3)))
+    except HostError as error:
+        if any(cause in error.message for cause in _NOT_THE_DISK):
+            raise
+        raise WorkspaceDamaged(f"{path} is corrupt: {error.message}") from None
+    return found
 
 
 async def _qemu_img(
