@@ -12,6 +12,7 @@ import pytest
 import magpie_local
 from magpie_local import errors
 from magpie_local.aio import AsyncJobs, AsyncMonitoring, AsyncTemplates
+from magpie_local.api.workspace_faces import AsyncWorkspaces, Workspaces
 from magpie_local.client import Jobs, Monitoring, Templates
 
 NAMES = {
@@ -25,7 +26,14 @@ VERBS = {
     "delete", "story",
 }  # fmt: skip
 #: What else a client has: the blocking face, the other one, and their verbs.
-OTHERS = [(Templates, AsyncTemplates, {"list", "remove", "warm"}), (Monitoring, AsyncMonitoring, {"pool", "engine"})]
+OTHERS = [
+    (Templates, AsyncTemplates, {"list", "remove", "warm"}),
+    (Monitoring, AsyncMonitoring, {"pool", "engine"}),
+    (Workspaces, AsyncWorkspaces, {
+        "list", "get", "create", "delete", "resize", "snapshot", "snapshots", "rollback", "remove_snapshot", "clone",
+        "export", "import_file",
+    }),
+]  # fmt: skip
 #: Seed 000's own parameters, in its order.
 SEED_CREATE = ["name", "script", "vcpus", "memory_mb", "stateful", "persistent", "ipv6_lease", "env", "timeout"]
 HEAVY = {"aiosqlite", "libvirt", "asyncssh", "click", "IPython", "sqlite3", "asyncio", "platformdirs"}
@@ -71,7 +79,7 @@ def test_both_clients_have_the_same_verbs_with_the_same_parameters():
         assert parameters(getattr(Jobs, verb)) == parameters(getattr(AsyncJobs, verb)), verb
 
 
-@pytest.mark.parametrize(("blocking", "awaited", "verbs"), OTHERS, ids=["templates", "monitoring"])
+@pytest.mark.parametrize(("blocking", "awaited", "verbs"), OTHERS, ids=["templates", "monitoring", "workspaces"])
 def test_the_other_verbs_are_alike_and_documented(blocking, awaited, verbs):
     assert set(public(blocking)) == set(public(awaited)) == verbs
     for verb in verbs:

@@ -54,6 +54,7 @@ class Client:
     kind: str
     templates: Any
     monitoring: Any
+    workspaces: Any
     verify_forks: Callable[..., Any]
 
     def reached(self, job_id: str, *statuses: str) -> Any:
@@ -96,14 +97,18 @@ def opened(kind: str, settings: Settings) -> Iterator[Client]:
     """Open one of the two faces."""
     if kind == "Magpie":
         with Magpie(settings=settings) as blocking:
-            yield Client(blocking.jobs, kind, blocking.templates, blocking.monitoring, blocking.verify_forks)
+            yield Client(
+                blocking.jobs, kind, blocking.templates, blocking.monitoring, blocking.workspaces,
+                blocking.verify_forks,
+            )  # fmt: skip
         return
     with asyncio.Runner() as runner:
         client = AsyncMagpie(settings=settings)
-        jobs, templates, monitoring, whole = (
-            Blocking(part, runner) for part in (client.jobs, client.templates, client.monitoring, client)
+        jobs, templates, monitoring, workspaces, whole = (
+            Blocking(part, runner)
+            for part in (client.jobs, client.templates, client.monitoring, client.workspaces, client)
         )
-        yield Client(jobs, kind, templates, monitoring, whole.verify_forks)
+        yield Client(jobs, kind, templates, monitoring, workspaces, whole.verify_forks)
         runner.run(client.close())
 
 
