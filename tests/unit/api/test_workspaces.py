@@ -91,20 +91,24 @@ def test_an_export_is_one_file_that_can_be_imported(
 @pytest.mark.parametrize("path", ["", "a\0b", 5, None, b"file"])
 def test_what_is_no_path_is_refused(workspaces: Any, path: object) -> None:
     workspaces.create("w")
-    for verb in (lambda: workspaces.export("w", path), lambda: workspaces.import_file(path, "v")):
+    verbs: tuple[Callable[[], object], ...] = (
+        lambda: workspaces.export("w", path), lambda: workspaces.import_file(path, "v"),
+    )  # fmt: skip
+    for verb in verbs:
         with pytest.raises(InvalidInput, match="path"):
             verb()
 
 
 def test_an_id_that_is_none_is_refused_by_every_verb(workspaces: Any, tmp_path: Path) -> None:
     bad = "../x"
-    for verb in (
+    verbs: tuple[Callable[[], object], ...] = (
         lambda: workspaces.create(bad), lambda: workspaces.get(bad), lambda: workspaces.delete(bad),
         lambda: workspaces.resize(bad, 5), lambda: workspaces.snapshot(bad, "s"), lambda: workspaces.snapshots(bad),
         lambda: workspaces.rollback(bad, "s"), lambda: workspaces.remove_snapshot(bad, "s"),
         lambda: workspaces.clone(bad, "w"), lambda: workspaces.export(bad, tmp_path / "f"),
         lambda: workspaces.import_file(tmp_path / "f", bad),
-    ):  # fmt: skip
+    )  # fmt: skip
+    for verb in verbs:
         with pytest.raises(InvalidInput, match=r"\.\./x"):
             verb()
     with pytest.raises(InvalidInput, match="base_workspace_id"):
