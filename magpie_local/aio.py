@@ -16,7 +16,7 @@ from magpie_local.remote import AsyncJobFiles, leave
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Unpack
 
@@ -128,11 +128,12 @@ class AsyncJobs:
     async def exec(
         self, job_id: str, command: str | Sequence[str], *, timeout: float | None = None,
         env: Mapping[str, str] | None = None, secret_env: Mapping[str, str] | None = None, cwd: str | None = None,
-        stdin: bytes | str | None = None,
+        stdin: bytes | str | None = None, on_output: Callable[[str, bytes], None] | None = None,
     ) -> ExecResult:  # fmt: skip
         """Run a command in the VM of a persistent job; parameters and errors as in `Jobs.exec`."""
         return await self._runtime.await_call(self._runtime.remote.exec(
-            job_id, command, timeout=timeout, env=env, secret_env=secret_env, cwd=cwd, stdin=stdin
+            job_id, command, timeout=timeout, env=env, secret_env=secret_env, cwd=cwd, stdin=stdin,
+            on_output=on_output,
         ))  # fmt: skip
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ from magpie_local.remote import Forward, JobFiles
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Unpack
 
@@ -177,7 +177,7 @@ class Jobs:
     def exec(
         self, job_id: str, command: str | Sequence[str], *, timeout: float | None = None,
         env: Mapping[str, str] | None = None, secret_env: Mapping[str, str] | None = None, cwd: str | None = None,
-        stdin: bytes | str | None = None,
+        stdin: bytes | str | None = None, on_output: Callable[[str, bytes], None] | None = None,
     ) -> ExecResult:  # fmt: skip
         """Run a command in the VM of a persistent job, as user magpie (who may sudo); any number at once.
 
@@ -189,6 +189,7 @@ class Jobs:
             secret_env: likewise, of values that nobody may see.
             cwd: the folder to run it in.
             stdin: what it can read; nothing by default.
+            on_output: told of each piece of output as it comes (stdout or stderr, the bytes), on another thread.
 
         Raises:
             InvalidInput: a value is not allowed, or the job is not persistent.
@@ -196,7 +197,8 @@ class Jobs:
             SshError: the VM does not answer, or the connection broke.
         """
         return self._runtime.call(self._runtime.remote.exec(
-            job_id, command, timeout=timeout, env=env, secret_env=secret_env, cwd=cwd, stdin=stdin
+            job_id, command, timeout=timeout, env=env, secret_env=secret_env, cwd=cwd, stdin=stdin,
+            on_output=on_output,
         ))  # fmt: skip
 
     def forward(self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1") -> Forward:

@@ -18,7 +18,19 @@ from pathlib import Path
 import click
 
 import magpie_local
-from magpie_local.cli import completion, configuration, doctor, images, jobs, logs, render, run, templates, workspaces
+from magpie_local.cli import (
+    completion,
+    configuration,
+    doctor,
+    images,
+    jobs,
+    logs,
+    remote,
+    render,
+    run,
+    templates,
+    workspaces,
+)
 from magpie_local.cli.session import Session, pass_session
 from magpie_local.errors import MagpieError
 
@@ -71,6 +83,10 @@ for command in (
     jobs.wait,
     jobs.stop,
     jobs.rm,
+    remote.ssh,
+    remote.exec_,
+    remote.cp,
+    remote.forward,
     images.images,
     templates.templates,
     workspaces.workspaces,

@@ -18,7 +18,8 @@ class StartSpans:
     def __init__(self, times: StartTimes | None = None) -> None:
         self._times = times or StartTimes(create=0.0)
         self._lap = time.monotonic()
-        self._settle = self._mount = 0.0
+        self._settle = 0.0
+        self._parts: dict[str, float] = {}
 
     def ready(self) -> Detail:
         """Return the spans up to the agent's first answer, which is now."""
@@ -30,9 +31,9 @@ class StartSpans:
         """Note that the guest has taken up its identity."""
         self._settle = self._next()
 
-    def mounted(self) -> None:
-        """Note that the guest has mounted the job's workspace."""
-        self._mount = self._next()
+    def prepared(self, part: str) -> None:
+        """Note that a part that only some jobs have is done: mount, door."""
+        self._parts[part] = self._next()
 
     def started(self, launch: Launch | None) -> Detail:
         """Return the spans up to the word that the script runs, which is now; none where it was started before."""
@@ -40,8 +41,9 @@ class StartSpans:
             return {}
         # What the guest did itself; the rest is the way there and back.
         handover = self._next() - launch.renew - launch.spawn
-        spans = {"mount": self._mount} if self._mount else {}
-        return _milliseconds(settle=self._settle, **spans, renew=launch.renew, spawn=launch.spawn, handover=handover)
+        return _milliseconds(
+            settle=self._settle, **self._parts, renew=launch.renew, spawn=launch.spawn, handover=handover
+        )
 
     def _next(self) -> float:
         before, self._lap = self._lap, time.monotonic()

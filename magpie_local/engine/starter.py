@@ -92,6 +92,7 @@ class Starter:
             await self._mount(session, job.workspace_id)
         if job.persistent:
             await open_door(self._ports, job, self._ledger.attempt, session, self._host_key)
+            self._spans.prepared("door")
 
     async def _mount(self, session: GuestAgent, workspace_id: str) -> None:
         try:
@@ -99,7 +100,7 @@ class Starter:
         except HostError as error:
             raise WorkspaceDamaged(f"The workspace {workspace_id} can't be mounted: {error.message}") from error
         await self._ports.workspace_use.mounted(workspace_id, mounted.fsck)
-        self._spans.mounted()
+        self._spans.prepared("mount")
 
     async def _order(self) -> Order:
         job, attempt = self._ledger.job, self._ledger.attempt

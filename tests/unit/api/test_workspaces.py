@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from magpie_local.api.workspace_info import SnapshotInfo, WorkspaceInfo
 from magpie_local.errors import InvalidInput, WorkspaceExists, WorkspaceNotFound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RECENT = timedelta(minutes=5)
 
