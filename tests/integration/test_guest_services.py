@@ -270,8 +270,9 @@ async def test_a_persistent_vm_is_open_to_ssh_until_it_is_halted(bench: Bench, k
 
         # The listener dies with its first process; whoever is in stays in.
         assert (await ssh.run("root", "pkill -o -x sshd; echo still in"))[1] == "still in\n"
-        await asyncio.sleep(1.0)
-        assert (await ssh.run("magpie", "echo back"))[1] == "back\n"
+        began = time.monotonic()
+        while (await ssh.run("magpie", "echo back"))[1] != "back\n":
+            assert time.monotonic() < began + 10  # 1 s, and what emulation makes of a few connections
 
         assert await vm.session.halt(5.0) == "clean"
         await vm.gone()
