@@ -24,6 +24,8 @@ _TRY_TIMEOUT = 10.0
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: Seconds of silence after which the server is asked for a sign of life, and how many it may leave unanswered.
 _KEEPALIVE, _KEEPALIVES = 15, 3
+#: The first is two fifths faster here than the one that OpenSSH prefers, and as fast in an emulated VM.
+_CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 #: Seconds for an orderly goodbye.
 _GOODBYE = 2.0
 
@@ -119,6 +121,7 @@ class SshLink:
                 preferred_auth="publickey",
                 gss_host=None,
                 compression_algs=None,
+                encryption_algs=_CIPHERS,
                 keepalive_interval=_KEEPALIVE,
                 keepalive_count_max=_KEEPALIVES,
             )

@@ -114,6 +114,10 @@ class CommandSession(asyncssh.SSHClientSession[bytes]):
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that nothing more will come."""
         self._tell("stdout", self._filter.flush())
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Note that there is nothing to wait for."""
         for future in (self.group, self.closed):
             if not future.done():
                 future.set_result(None)

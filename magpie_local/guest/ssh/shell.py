@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from magpie_local.guest.ssh.command import Wrapped
     from magpie_local.ports.shell import OnOutput, ShellFiles, SshTarget
 
 Channel: TypeAlias = "asyncssh.SSHClientChannel[Any]"
@@ -48,6 +49,8 @@ class SshShell:
         self._files = SshFilesOfVm(self._link)
         self._slots = asyncio.Semaphore(MAX_COMMANDS)
         self._guard: Guard | None = None
+        self._running: set[CommandSession] = set()
+        self._closing = False
         #: Endings of commands, which outlive a caller who was cancelled twice.
         self._endings: set[asyncio.Task[None]] = set()
 
@@ -82,16 +85,15 @@ class SshShell:
         nonce = secrets.token_hex(8)
         wrapped = wrap(command, env=env, cwd=cwd, nonce=nonce)
         async with self._slots:
+            if self._closing:
+                raise SshUnavailable("This connection to the VM was closed here.", hint="Connect again.")
             began = asyncio.get_running_loop().time()
             ours = CommandSession(mark(nonce), limit=limit, on_output=on_output)
-            channel, guard = await self._start(ours, wrapped.text)
-            ours.group.add_done_callback(lambda group: guard.add(group.result()))
-            self._feed(channel, wrapped.preamble + (stdin or b""))
+            self._running.add(ours)
             try:
-                timed_out = await self._finish(channel, ours, timeout)
+                timed_out = await self._run(ours, wrapped, stdin or b"", timeout)
             finally:
-                if ours.group.done():
-                    guard.remove(ours.group.result())
+                self._running.discard(ours)
         if ours.failed.done():
             raise ours.failed.result()
         if not (ours.has_ended or timed_out):
@@ -111,11 +113,29 @@ class SshShell:
 
     async def close(self) -> None:
         """Close the connection, and end what still runs on it."""
+        self._closing = True
+        if self._running:  # the guard can end only what it has been told of
+            await asyncio.wait([one.group for one in self._running], timeout=_START_WAIT)
         if self._endings:
             await asyncio.wait(self._endings)
         if self._guard is not None:
             await self._guard.close()
         await self._link.close()
+
+    async def _run(self, ours: CommandSession, wrapped: Wrapped, stdin: bytes, timeout: float | None) -> bool:
+        """Run a command to its end; return whether its time was over."""
+        try:
+            channel, guard = await self._start(ours, wrapped.text)
+        except BaseException:
+            ours.give_up()
+            raise
+        ours.group.add_done_callback(lambda group: guard.add(group.result()))
+        self._feed(channel, wrapped.preamble + stdin)
+        try:
+            return await self._finish(channel, ours, timeout)
+        finally:
+            if ours.group.done():
+                guard.remove(ours.group.result())
 
     async def _start(self, ours: CommandSession, text: str) -> tuple[Channel, Guard]:
         """Have the server run a command. A connection that turns out broken is replaced once, before it was asked to.

@@ -33,6 +33,8 @@ class Upload:
     def __init__(self, sftp: asyncssh.SFTPClient, tally: Tally) -> None:
         self._sftp = sftp
         self._tally = tally
+        #: The folders made, each after those in it, with the permissions they are to have.
+        self._folders: list[tuple[str, int]] = []
 
     async def copy(self, source: Path, destination: str, *, replace: bool) -> None:
         """Copy a file or folder to exactly `destination`."""
@@ -46,7 +48,9 @@ class Upload:
             if is_folder:
                 await self._folder(path, fresh, "", found, 0)
                 await self._sftp.rename(fresh, destination)
-                await self._sftp.chmod(destination, stat.S_IMODE(found.st_mode) & KEPT_MODE)
+                # Last, each after those in it: one that can't be written could be neither moved nor removed.
+                for below, mode in self._folders:
+                    await self._sftp.chmod(f"{destination}/{below}", mode)
             else:
                 await self._file(path, fresh, source.name)
                 await put_in_place(self._sftp, fresh, destination)
@@ -74,8 +78,7 @@ class Upload:
         for entry in listed:
             below = f"{path}/{entry.name}" if path else entry.name
             await self._entry(entry, f"{destination}/{entry.name}", below, depth)
-        if depth:  # the topmost folder gets its own once it is in its place: one that can't be written can't be moved
-            await self._sftp.chmod(destination, stat.S_IMODE(found.st_mode) & KEPT_MODE)
+        self._folders.append((path, stat.S_IMODE(found.st_mode) & KEPT_MODE))
 
     async def _entry(self, entry: os.DirEntry[str], destination: str, path: str, depth: int) -> None:
         found = entry.stat(follow_symlinks=False)

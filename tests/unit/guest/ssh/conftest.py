@@ -143,3 +143,9 @@ async def connected(access: SshAccess) -> AsyncIterator[SshShell]:
         yield opened
     finally:
         await opened.close()
+
+
+@pytest.fixture
+def connect(access: SshAccess):
+    """Opens further connections to that server."""
+    return lambda: connected(access)
