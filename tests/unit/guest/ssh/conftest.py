@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from magpie_local.guest.ssh.shell import SshShell
+    from magpie_local.ports.shell import Shells
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+SHELLS = SshShells()
+#: That it is what the port asks for is checked with the types.
+PORT: Shells = SHELLS
 JOB = "0c1d2e3f-0000-4000-8000-00000000beef"
 CONFIGURATION = """\
 Port {port}
@@ -138,7 +142,7 @@ async def shell(access: SshAccess):
 
 @contextlib.asynccontextmanager
 async def connected(access: SshAccess) -> AsyncIterator[SshShell]:
-    opened = await SshShells().connect(access.target)
+    opened = await SHELLS.connect(access.target)
     try:
         yield opened
     finally:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -127,3 +128,9 @@ def test_nothing_is_left_once_removed_and_twice_is_fine(tmp_path):
     files.remove()
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_asyncssh_is_imported_only_to_connect():
+    code = "import sys, magpie_local.guest.ssh.access, magpie_local.guest.ssh.opener; print('asyncssh' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
