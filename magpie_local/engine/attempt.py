@@ -57,6 +57,8 @@ _DEAD = frozenset({Condition.GONE, Condition.CRASHED})
 _TICK = 1.0
 #: Time for the guest to enforce a stop, beyond the grace it was given, seconds.
 _STOP_SLACK = 3.0
+#: Further time for a guest to let go of its workspace: it may have much to write, seconds.
+_UNMOUNT_SLACK = 30.0
 #: Time for a fork to answer, seconds: it does at once, or after what else the host has to do.
 _FORK_PATIENCE = 30.0
 #: Time for the exit record to reach the file after the agent told of it: they take two ways through QEMU, seconds.
@@ -272,7 +274,8 @@ class AttemptRun:
                 if self._condition is Condition.DISK_ERROR:
                     await self._wait_for_space()
                 if self._stop_asked:
-                    stop_by = min(stop_by, clock.monotonic() + self._options.stop_grace + _STOP_SLACK)
+                    slack = _STOP_SLACK + (_UNMOUNT_SLACK if self.job.workspace_id else 0.0)
+                    stop_by = min(stop_by, clock.monotonic() + self._options.stop_grace + slack)
                     stop_sent = stop_sent or await self._line.stop(self._options.stop_grace)
                 if clock.monotonic() >= stop_by:
                     return

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -159,3 +160,40 @@ def _examples_run_meanwhile(request: pytest.FixtureRequest) -> None:
     """Start the examples before the other tests: one of them sleeps for a minute, which then costs no time."""
     if any("examples" in getattr(item, "fixturenames", ()) for item in request.session.items):
         request.getfixturevalue("examples")
+
+
+def qemus_of(home: Path) -> list[int]:
+    """Return the QEMU processes whose files lie below a state directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (process / "cmdline").read_bytes().split(b"\0")
+            if b"qemu-system" in words[0] and any(str(home).encode() in word for word in words):
+                found.append(int(process.name))
+    return found
+
+
+@pytest.fixture(scope="session")
+def qemus() -> Callable[[Path], list[int]]:
+    """Return what finds the QEMU processes of a state directory."""
+    return qemus_of
+
+
+@pytest.fixture
+def vm_home() -> Iterator[Path]:
+    """A state directory for real VMs, short enough for sockets; no VM of it is left, whatever the test did."""
+    yield from _vm_home()
+
+
+@pytest.fixture(scope="module")
+def shared_vm_home() -> Iterator[Path]:
+    """The same for all tests of a file: its templates are made once."""
+    yield from _vm_home()
+
+
+def _vm_home() -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="mgpv", dir=tempfile.gettempdir()))
+    yield home
+    for pid in qemus_of(home):
+        os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(home, ignore_errors=True)
