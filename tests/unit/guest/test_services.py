@@ -8,7 +8,7 @@ import time
 import pytest
 
 from magpie_local.domain.exitrecord import HaltRecord, parse_halt
-from magpie_local.domain.frames import EXIT, HALT, STARTED
+from magpie_local.domain.frames import EXIT, HALT, STARTED, STDOUT
 
 IDENTITY = {
     "hostname": "h", "machine_id": "m", "boot_id": "b", "mac": "c", "host_key": "k",
@@ -130,7 +130,7 @@ def test_a_halt_waits_for_the_record_of_a_script_that_runs(agent, client, disk, 
     assert client.answer() == {"op": "halted", "workspace": "clean"}
     record = agent.exit()
     assert (record.code, record.stopped, record.workspace) == (4, True, None if persistent else "clean")
-    assert agent.output().endswith(b"ended well\n")
+    assert agent.output(STDOUT) == b"up\nended well\n"
 
 
 def test_a_halt_before_any_order_ends_the_guest(agent, client):
