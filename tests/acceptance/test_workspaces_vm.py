@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +36,7 @@ def client(shared_vm_home: Path, image_folder: Path) -> Iterator[Magpie]:
 
 
 def run(client: Magpie, script: str, workspace: str | None = None, **options: Any) -> Job:
-    stateful = {"stateful": True, "workspace_id": workspace} if workspace else {}
+    stateful: dict[str, Any] = {"stateful": True, "workspace_id": workspace} if workspace else {}
     job = client.jobs.run_and_wait("job", script, memory_mb=256, **stateful, **options)
     assert job.success, (job, job.message, client.jobs.get_logs(job.id))
     return job
@@ -58,7 +59,9 @@ def test_an_example_is_the_seeds_but_for_its_import(name: str) -> None:
     ("name", "output"),
     [("option_1", "data\n"), ("option_2", "hello\n"), ("counter", "Counter is now: 5\n")],
 )
-def test_an_example_ends_as_the_seed_says(vm_home: Path, image_folder: Path, name: str, output: str) -> None:
+def test_an_example_ends_as_the_seed_says(
+    vm_home: Path, image_folder: Path, eventually: Callable[..., bool], name: str, output: str
+) -> None:
     environment = {
         **os.environ, "MAGPIE_HOME": str(vm_home), "MAGPIE_IMAGES": str(image_folder), "MAGPIE_TEMPLATES": "4GiB",
         "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
@@ -69,7 +72,7 @@ def test_an_example_ends_as_the_seed_says(vm_home: Path, image_folder: Path, nam
         assert (newest.status, client.jobs.get_logs(newest.id)) == ("completed", output)
         (workspace,) = client.workspaces.list()
         assert workspace.id == newest.workspace_id
-        assert workspace.is_clean
+        assert eventually(lambda: client.workspaces.get(workspace.id).is_clean)
 
 
 def test_what_one_job_writes_the_next_one_reads_and_the_rest_is_gone(client: Magpie) -> None:
@@ -121,17 +124,22 @@ def test_a_rollback_brings_the_files_of_the_snapshot_back(client: Magpie) -> Non
 
 
 def test_a_guest_that_is_killed_loses_no_file_that_it_has_synced(
-    client: Magpie, qemus: Callable[[Path], list[int]]
+    client: Magpie, qemus: Callable[[Path], list[int]], eventually: Callable[..., bool]
 ) -> None:
     for number in range(2):
         script = "for n in $(seq 1000); do echo $n > f$n; sync f$n .; echo f$n; done; sleep 60"
         job = client.jobs.create("writer", script, memory_mb=256, stateful=True, workspace_id="killed")
-        lines = client.jobs.stream_logs(job.id)
-        acknowledged = [next(lines).text for _ in range(5 + 10 * number)]
+        wanted = 5 + 10 * number
+        assert eventually(partial(has_said, client, job, wanted), within=60.0)
+        acknowledged = client.jobs.get_logs(job.id)
         for pid in qemus(client.settings.home):
             os.kill(pid, signal.SIGKILL)
         assert client.jobs.wait(job.id).script_state == "lost"
-        files = "".join(acknowledged).split()
+        files = acknowledged.split()
         assert said(client, f"cat {' '.join(files)}", "killed").split() == [name[1:] for name in files]
-        assert client.workspaces.get("killed").is_clean
+        assert eventually(lambda: client.workspaces.get("killed").is_clean)
         run(client, "rm -f f*", "killed")
+
+
+def has_said(client: Magpie, job: Job, lines: int) -> bool:
+    return len(client.jobs.get_logs(job.id).splitlines()) >= lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 #: How long a verb waits for another change of the same workspace, seconds: most take milliseconds.
 PATIENCE = 2.0
+#: How long it waits for the VM of a job whose end is known, and how often it looks, seconds.
+_FAREWELL, _LOOK = 30.0, 0.02
 #: Most files that a disk may lie on: libvirt follows 200, and each one costs time at every start.
 MAX_CHAIN = 64
 
@@ -40,6 +43,8 @@ class Contents:
         self._layout = ports.layout
         self._store = ports.workspaces
         self._disks = ports.disks
+        self._jobs = ports.jobs
+        self._clock = ports.clock
 
     async def get(self, workspace_id: str) -> WorkspaceRecord:
         """Return one workspace.
@@ -67,19 +72,29 @@ class Contents:
 
     @asynccontextmanager
     async def free(self, workspace_id: str) -> AsyncIterator[tuple[WorkspaceRecord, WorkspaceLock]]:
-        """Hold a workspace that no job has.
+        """Hold a workspace that no job has; one whose VM is on its way out is waited for.
 
         Raises:
             WorkspaceNotFound: there is none.
             WorkspaceInUse: a job has it, or somebody changes it.
         """
         # Not to leave a lock behind for each mistyped id.
-        await self.get(workspace_id)
+        await self._left(await self.get(workspace_id))
         async with holding(self._layout, workspace_id, PATIENCE) as lock:
             found = await self.get(workspace_id)
             if found.in_use_by is not None:
                 raise WorkspaceInUse(f"Job {found.in_use_by} has the workspace {workspace_id}.")
             yield found, lock
+
+    async def _left(self, found: WorkspaceRecord) -> None:
+        """Return when the job that has a workspace has let go of it, where its end is known already; or give up."""
+        give_up = self._clock.monotonic() + _FAREWELL
+        while found.in_use_by is not None and self._clock.monotonic() < give_up:
+            job = await self._jobs.get(found.in_use_by)
+            if job is not None and job.needs_vm:
+                return
+            await asyncio.sleep(_LOOK)
+            found = await self.get(found.id)
 
     @asynccontextmanager
     async def fresh(self, workspace_id: str) -> AsyncIterator[None]:
