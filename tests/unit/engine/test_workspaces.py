@@ -369,13 +369,13 @@ class TestPrepare:
 
     async def test_a_disk_that_was_not_let_go_of_is_checked(self, used):
         job_id = await used.take("w")
-        await used.ports.leader.workspaces.taken("w", job_id)
+        await used.ports.workspace_use.taken("w", job_id)
 
         prepared = await used.do.prepare("w")
 
         assert prepared.check
         assert used.ports.disks.checked == [prepared.head]
-        await used.ports.leader.workspaces.released("w", clean=True)
+        await used.ports.workspace_use.released("w", clean=True)
         assert not (await used.do.prepare("w")).check
 
     async def test_a_base_is_frozen_and_used_at_once(self, used):
@@ -402,7 +402,7 @@ class TestPrepare:
         await shop.check()
 
     async def test_a_base_that_was_not_let_go_of_has_its_overlay_checked(self, used):
-        await used.ports.leader.workspaces.released("w", clean=False)
+        await used.ports.workspace_use.released("w", clean=False)
         await used.take("a", base_workspace_id="w")
 
         assert (await used.do.prepare("a")).check
