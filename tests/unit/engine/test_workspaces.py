@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
@@ -315,7 +316,8 @@ async def test_a_damaged_disk_is_told_and_never_made_anew(used, how):
 
 async def test_a_damaged_snapshot_does_not_replace_what_is_there(used):
     (kept,) = await used.store.snapshots("w")
-    used.layout.disk(kept.disk).write_text("")
+    # It says that it lies on another disk: an overlay on it could be made all the same.
+    used.layout.disk(kept.disk).write_text(json.dumps({"base": "other.qcow2", "size_gb": 5}))
     before = (await used.do.get("w")).head
 
     with pytest.raises(WorkspaceDamaged):
@@ -478,16 +480,22 @@ def add_row(database: Path, name: dict[str, object]) -> None:
         db.execute("INSERT INTO workspaces (id, size_gb, head, created_at) VALUES (:id, :size, :head, 1)", name)
 
 
-async def test_a_lock_whose_file_was_removed_is_none(used):
+async def test_a_lock_whose_file_was_removed_is_none(used, monkeypatch):
+    """One who opened the file before it was removed must not hold a lock that others do not see."""
     path = used.layout.workspace_lock("w")
     first, second = WorkspaceLock(path), WorkspaceLock(path)
     assert first.acquire()
     assert not second.acquire()
+    flock = fcntl.flock
 
-    first.discard()
+    def too_late(descriptor: int, how: int) -> None:
+        first.discard()
+        flock(descriptor, how)
 
+    monkeypatch.setattr(fcntl, "flock", too_late)
     assert second.acquire()
-    assert path.exists()
+    monkeypatch.undo()
+
     assert not WorkspaceLock(path).acquire()
     second.release()
 
