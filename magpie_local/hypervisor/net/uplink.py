@@ -18,7 +18,7 @@ PROGRAM = "passt"
 #: Whom root's gates and passts become: a user with no rights and no files.
 _NOBODY = "nobody"
 #: passt reads as much at once; larger packets are what makes it fast.
-_MTU = 65_520
+_MTU = 9000
 
 
 def guest_config(families: str) -> GuestConfig:
