@@ -238,9 +238,11 @@ async def test_vms_of_one_network_reach_each_other_and_no_other_in_both_directio
             await asyncio.sleep(0.01)
 
 
-async def test_the_default_network_leads_out_and_not_to_this_machine(bench, world):
+async def test_the_default_network_leads_out_and_not_to_this_machine(world, bench):
+    # The world comes first: a thread stays in the namespace in which it was started.
     vm = await bench.start()
     config = await bench.networks.attach_default(vm.id)
+    assert world.holds_a_gate(), "the gate is in another namespace: nothing may be sent through it"
     await bench.run(vm, config, INTRUDER)
     text = await bench.said(vm, "[done]", within=180)
     for address in ("203.0.113.7", "2001:db8:2::7"):
