@@ -36,6 +36,8 @@ _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _EXT4_AT, _EXT4 = 1080, b"\x53\xef"
 #: What reading a stranger's file may take: memory, and CPU seconds, more for each GiB that it really has.
 _HOSTILE_MEMORY, _HOSTILE_CPU, _HOSTILE_CPU_PER_GIB = GIB, 60, 5
+#: Of each of qemu-img's threads, of which there may be 64: the usual 8 MiB would use up most of that memory.
+_STACK = 1024**2
 #: In what qemu-img says of a disk that may be fine.
 _NOT_THE_DISK = ("lock", "Permission denied", "Cannot allocate memory", "is not installed", "No such file")
 #: Space on the host that an import leaves free.
@@ -284,7 +286,8 @@ def _limits(file: BinaryIO, header: qcow2.Header, free: int) -> tuple[str, ...]:
     cpu = _HOSTILE_CPU + _HOSTILE_CPU_PER_GIB * (taken // GIB)
     # A small file can unpack to its whole virtual size; tables take less than a hundredth of it.
     most = max(min(header.size + header.size // 64 + GIB, free - _FLOOR), 0)
-    return ("prlimit", f"--cpu={cpu}", f"--as={_HOSTILE_MEMORY}", f"--fsize={most}", "--core=0", "--")
+    return ("prlimit", f"--cpu={cpu}", f"--as={_HOSTILE_MEMORY}", f"--stack={_STACK}", f"--fsize={most}", "--core=0",
+            "--")  # fmt: skip
 
 
 async def _copy_strange(source: Path, read: str, target: str, limits: tuple[str, ...], fd: int) -> None:
@@ -296,6 +299,8 @@ async def _copy_strange(source: Path, read: str, target: str, limits: tuple[str,
     except HostError as error:
         if "File too large" in error.message or "signal 25" in error.message:
             raise HostDiskFull(f"There is no room for what {source} holds.") from None
+        if "Resource temporarily unavailable" in error.message:
+            raise
         raise InvalidInput("path", str(source), f"it can't be copied: {error.message}") from None
 
 

@@ -25,13 +25,15 @@ async def run(*command: str, fds: tuple[int, ...] = (), expect: tuple[int, ...] 
         HypervisorUnavailable: there is no such tool.
         HostDiskFull, HostError: it failed; says why.
     """
-    environment = {**os.environ, "LC_ALL": "C", "PATH": f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"}
+    path = f"{os.environ.get('PATH', os.defpath)}:{_SBIN}"
+    # Each of qemu-img's threads would reserve an arena of its own, of 64 MiB, and soon reach a limit on memory.
+    environment = {**os.environ, "LC_ALL": "C", "PATH": path, "MALLOC_ARENA_MAX": "2"}
     try:
         process = await asyncio.create_subprocess_exec(
             *command, env=environment, pass_fds=fds, stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # the latter: part of PATH is closed to this user
         package = _PACKAGES.get(command[0], command[0])
         raise HypervisorUnavailable(f"{command[0]} is not installed.", hint=f"apt-get install {package}") from None
     try:
