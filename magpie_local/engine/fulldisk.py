@@ -21,7 +21,7 @@ async def resume_with_room(ports: Ports, ledger: Ledger) -> bool:
     if ledger.job.vm_state is VmState.READY:
         text = "the host's disk is full; it goes on when there is room"
         await ledger.record(EventKind.VM_PAUSED, {"text": text})
-    if await asyncio.to_thread(lambda: shutil.disk_usage(ports.layout.root).free) < _ROOM:
+    if await asyncio.to_thread(lambda: shutil.disk_usage(ports.layout.workspaces).free) < _ROOM:
         return False
     await ports.vms.resume(ledger.attempt.vm_id)
     await ledger.record(EventKind.VM_RESUMED)

@@ -20,6 +20,7 @@ from magpie_local.engine.recovery import Step, decide
 from magpie_local.engine.warm.filler import Load
 from magpie_local.engine.warm.pool import PooledVm
 from magpie_local.engine.warm.warmer import Warmer
+from magpie_local.engine.workspaces import Workspaces
 from magpie_local.errors import LeadershipLost
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class Leader:
         return set() if self._warmer is None else self._warmer.vm_ids
 
     async def _sweep(self) -> None:
-        """Remove job folders that a crash in the middle of a delete has left."""
+        """Remove what crashes have left: job folders in the middle of a delete, disks that no workspace has."""
+        await Workspaces(self._ports).sweep()
         for name in await asyncio.to_thread(job_folders, self._ports.layout):
             if await self._ports.jobs.get(JobId(name)) is None:
                 await asyncio.to_thread(remove_job, self._ports.layout, name)
