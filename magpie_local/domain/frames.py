@@ -16,7 +16,7 @@ Messages, and the payloads of marks in the log, are items of
     kind u8 | key length u8 | value length u32 | key | value
 
 where the kind is `s` text in UTF-8, `i` and `d` a number in digits, `t` true, `f` false, `n` none, `m` a message
-again. JSON would do
+again, and `l` a list: items whose keys are empty. JSON would do
 as well, but its parser costs an emulated guest a third of a second at each boot (`re`, `enum` and `functools` come
 along).
 
@@ -31,7 +31,7 @@ import struct
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 MAX_PAYLOAD = 64 * 1024
 
@@ -146,12 +146,7 @@ def pack(message: Mapping[str, object]) -> bytes:
     Raises:
         TypeError: a value is none of the kinds.
     """
-    parts = []
-    for key, value in message.items():
-        kind, data = _packed(value)
-        name = key.encode()
-        parts += [_ITEM.pack(kind, len(name), len(data)), name, data]
-    return b"".join(parts)
+    return b"".join(_item(key, value) for key, value in message.items())
 
 
 def unpack(payload: bytes, depth: int = 0) -> dict[str, object]:
@@ -161,6 +156,22 @@ def unpack(payload: bytes, depth: int = 0) -> dict[str, object]:
         FrameError: it is none.
     """
     message: dict[str, object] = {}
+    for key, value in _items(payload, depth):
+        if key in message:
+            raise FrameError("message with a key twice")
+        message[key] = value
+    return message
+
+
+def _item(key: str, value: object) -> bytes:
+    kind, data = _packed(value)
+    name = key.encode()
+    return _ITEM.pack(kind, len(name), len(data)) + name + data
+
+
+def _items(payload: bytes, depth: int) -> Iterator[tuple[str, object]]:
+    if depth > _MAX_DEPTH:
+        raise FrameError("message too deep")
     at = 0
     try:
         while at < len(payload):
@@ -168,12 +179,11 @@ def unpack(payload: bytes, depth: int = 0) -> dict[str, object]:
             start = at + _ITEM.size + name_size
             at = start + size
             key = payload[start - name_size : start].decode()
-            if at > len(payload) or key in message or depth > _MAX_DEPTH:
-                raise FrameError("message cut short, too deep, or with a key twice")
-            message[key] = _unpacked(kind, payload[start:at], depth)
+            if at > len(payload):
+                raise FrameError("message cut short")
+            yield key, _unpacked(kind, payload[start:at], depth)
     except (struct.error, ValueError) as error:
         raise FrameError(f"no message: {error}") from None
-    return message
 
 
 def _packed(value: object) -> tuple[bytes, bytes]:
@@ -184,6 +194,8 @@ def _packed(value: object) -> tuple[bytes, bytes]:
         return b"s", value.encode()
     if isinstance(value, dict):
         return b"m", pack(value)
+    if isinstance(value, (list, tuple)):
+        return b"l", b"".join(_item("", one) for one in value)
     if isinstance(value, (int, float)):
         return b"i" if isinstance(value, int) else b"d", repr(value).encode()
     raise TypeError(f"a message can't carry {value!r}")
@@ -194,6 +206,8 @@ def _unpacked(kind: bytes, data: bytes, depth: int) -> object:
         return data.decode()
     if kind == b"m":
         return unpack(data, depth + 1)
+    if kind == b"l":
+        return [value for _, value in _items(data, depth + 1)]
     if kind in b"id" and len(data) <= _MAX_NUMBER:
         return int(data) if kind == b"i" else float(data)
     if kind in _CONSTANTS and not data:

@@ -119,6 +119,7 @@ class AgentSession:
             "env": dict(order.env),
             "log_limit": order.log_limit,
             "persistent": order.persistent,
+            "mask": order.mask,
             "script_size": len(order.script),
             "script_crc": zlib.crc32(order.script),
             **_renewal(order.renewal),

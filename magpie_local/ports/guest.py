@@ -31,6 +31,9 @@ class Order:
     renewal: Renewal
     #: The guest stays when the script has ended, with what that left running, until it is halted.
     persistent: bool = False
+    #: Values that the log must not show: in its output each occurrence becomes `***`, also in base64, hex, and as URLs
+    #: and JSON would hold it. Those with fewer than four characters stay.
+    mask: tuple[str, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

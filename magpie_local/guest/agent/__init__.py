@@ -20,6 +20,7 @@ free of imports.
     processes the guest's processes
     script    the one script: start, limits, end
     output    its stdout and stderr, in order
+    masked    secrets out of that output: masking finds them wherever they are cut, forms are what they may look like
     log       the log port: frames and their cap
 """
 

@@ -50,6 +50,15 @@ class Log:
             self._keep(self._frame[: _HEADER.size + count])
         return count
 
+    def write(self, kind: int, data: bytes) -> None:
+        """Put output into the log that was read before."""
+        size = len(self._body)
+        for at in range(0, len(data), size):
+            part = data[at : at + size]
+            _HEADER.pack_into(self._frame, 0, len(part), kind, time.time_ns() // 1000)
+            self._body[: len(part)] = part
+            self._keep(self._frame[: _HEADER.size + len(part)])
+
     def mark(self, kind: int, payload: bytes) -> None:
         """Write a frame that no cap touches."""
         self._write(memoryview(frames.log_frame(kind, time.time_ns() // 1000, payload[: frames.MAX_PAYLOAD])))

@@ -15,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from magpie_local.guest.agent.log import Log
     from magpie_local.guest.agent.loop import Loop, Timer
+    from magpie_local.guest.agent.masked import MaskedLog
 
 #: Seconds for which a pipe stays muted. It bounds how late output can reach the log, and how wrong its time can be.
 PAUSE = 0.004
@@ -27,7 +28,7 @@ DROP_PAUSE = 0.05
 class Output:
     """Relays pipes into the log until each ends, or all are drained."""
 
-    def __init__(self, loop: Loop, log: Log) -> None:
+    def __init__(self, loop: Loop, log: Log | MaskedLog) -> None:
         self._loop = loop
         self._log = log
         self._kinds: dict[int, int] = {}

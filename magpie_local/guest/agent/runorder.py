@@ -25,6 +25,8 @@ class RunOrder:
         #: The guest stays when the script has ended.
         self.persistent = message.get("persistent") is True
         self.log_limit = int(message["log_limit"])
+        #: Values that the log must not show.
+        self.mask = texts(message.get("mask", []))
         self.now = float(message["now"])
         self.entropy = bytes.fromhex(message["entropy"])
         self.path = path
@@ -51,3 +53,14 @@ class RunOrder:
     def close(self) -> None:
         """Close the script's file."""
         os.close(self._file)
+
+
+def texts(value: object) -> list[str]:
+    """Return a list of texts as it is.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise TypeError("not a list of texts")
+    return value

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from magpie_local.guest.agent.log import Log
     from magpie_local.guest.agent.loop import Loop, Timer
+    from magpie_local.guest.agent.masked import MaskedLog
     from magpie_local.guest.agent.runorder import RunOrder
 
     Settle = Callable[[Callable[[str | None], None]], None]
@@ -57,7 +58,8 @@ class Script:
         self._order = order
         self._ended = ended
         self._settle = settle or _nothing_to_settle
-        self._output = Output(loop, log)
+        self._masked = _masked(loop, log, order.mask)
+        self._output = Output(loop, self._masked or log)
         self._pid = 0
         self._pidfd = -1
         self._deadline: Timer | None = None
@@ -141,6 +143,8 @@ class Script:
         else:
             self._signal(signal.SIGKILL)
             self._output.drain()
+        if self._masked is not None:
+            self._masked.flush()
         self._log.flush()
         self._settle(lambda workspace: self._conclude(end, workspace))
 
@@ -163,6 +167,14 @@ class Script:
             "started_at": self._started_at,
             "ended_at": self._ended_at,
         }
+
+
+def _masked(loop: Loop, log: Log, secrets: list[str]) -> MaskedLog | None:
+    if not secrets:
+        return None
+    from magpie_local.guest.agent.masked import MaskedLog  # not every script has secrets
+
+    return MaskedLog(loop, log, secrets)
 
 
 def _nothing_to_settle(done: Callable[[str | None], None]) -> None:

@@ -32,7 +32,11 @@ log_frames = st.lists(
 items = st.lists(
     st.one_of(
         st.binary(min_size=1, max_size=60),
-        st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=3),
+        st.dictionaries(
+            st.text(max_size=5),
+            st.integers() | st.text(max_size=5) | st.lists(st.text(max_size=5), max_size=3),
+            max_size=3,
+        ),
     ),
     max_size=8,
 )
