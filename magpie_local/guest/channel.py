@@ -15,11 +15,13 @@ from magpie_local.guest.identity import new_identity
 from magpie_local.ports.guest import GuestState, Launch, Mounted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from magpie_local.domain.exitrecord import WorkspaceEnd
     from magpie_local.domain.identity import Identity, Renewal
     from magpie_local.domain.ids import VmId
+    from magpie_local.domain.network import GuestConfig
     from magpie_local.ports.guest import Order
 
 #: Seconds after which an unanswered hello is said again: the agent forgets what it could not make sense of.
@@ -29,6 +31,7 @@ _MAX_MESSAGE = 64 * 1024
 #: What each request is answered with, when it is not refused.
 _ANSWERS = {
     "settle": "settled", "exercise": "exercised", "run": "started", "mount": "mounted", "ssh": "ssh", "halt": "halted",
+    "network": "networked",
 }  # fmt: skip
 
 Answer: TypeAlias = GuestState | Launch | Mounted | str | None
@@ -145,6 +148,16 @@ class AgentSession:
         """
         return cast(str, await self._ask("ssh", {"op": "ssh", "authorized": authorized, "address": address}))
 
+    async def join(self, network: GuestConfig, authorities: Mapping[str, str] | None = None) -> None:
+        """Set up the guest's card, and the names and authorities that it knows.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused.
+        """
+        message = {"op": "network", **asdict(network), "authorities": dict(authorities or {})}
+        await self._ask("networked", message)
+
     async def halt(self, grace: float) -> WorkspaceEnd | None:
         """End the guest cleanly; returns how its workspace was left.
 
@@ -236,7 +249,7 @@ class AgentSession:
                 self._answer(f"state {message.get('id')}", answer)
             case {"op": "started", "renew_us": int(renew), "spawn_us": int(spawn)}:
                 self._answer("started", Launch(renew=renew / 1e6, spawn=spawn / 1e6))
-            case {"op": "settled" | "exercised" as done}:
+            case {"op": "settled" | "exercised" | "networked" as done}:
                 self._answer(done, None)
             case {
                 "op": "mounted", "fsck": int() | None as fsck, "grown": bool(grown), "took_us": int(took),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.exitrecord import WorkspaceEnd
     from magpie_local.domain.identity import Identity, Renewal
     from magpie_local.domain.ids import VmId
+    from magpie_local.domain.network import GuestConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +89,22 @@ class GuestServices(Protocol):
         Raises:
             GuestLost: the channel broke.
             HostError: there is no such disk, no ext4 on it, or it needs a repair that loses something.
+        """
+        ...
+
+    async def join(self, network: GuestConfig, authorities: Mapping[str, str] | None = None) -> None:
+        """Set up the guest's card, and the names and authorities that it knows; returns when that is done.
+
+        May come at any time, also while the script runs, and each time says all: what has not changed is left alone,
+        so that connections live on when a peer comes.
+
+        Args:
+            network: addresses, routes, name servers, and lines for /etc/hosts.
+            authorities: certificates in PEM that the guest is to trust, by the file of the guest that each goes to.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the guest can't; or it is at its warm-up, or being halted.
         """
         ...
 

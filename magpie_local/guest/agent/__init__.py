@@ -13,7 +13,8 @@ free of imports.
     identity  what tells this VM from all others
     renewal   fresh randomness and the right time
     warmup    a harmless script, so that the real one starts faster
-    services  mount, ssh and halt
+    services  mount, network, ssh and halt
+    network   the job's own network card, names and authorities
     workspace a disk that outlives the guest
     sshd      OpenSSH's server, and card: the network card that it listens on
     background  threads and programs, for what blocks

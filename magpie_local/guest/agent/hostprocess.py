@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from magpie_local.guest.agent.control import Control
     from magpie_local.guest.agent.loop import Loop
+    from magpie_local.guest.agent.network import Config
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -89,6 +90,10 @@ class HostProcess(Machine):
         """Return what only notes who may come in."""
         self.locate()
         return HostDoorman(self)
+
+    def network(self) -> HostNetwork:
+        """Return what only notes its network."""
+        return HostNetwork(self)
 
     def others(self) -> bool:
         """Return whether anything lives of what the agent has started."""
@@ -161,3 +166,17 @@ class HostDoorman:
 
     def close(self) -> None:
         """Do nothing."""
+
+
+class HostNetwork:
+    """Notes the network that it would be on."""
+
+    def __init__(self, machine: HostProcess) -> None:
+        self._machine = machine
+
+    def apply(self, config: Config) -> None:
+        """Write it down, a line for each of several."""
+        self._machine.locate()
+        facts = {"addresses": config.addresses, "gateways": config.gateways, "dns": config.dns, "hosts": config.hosts}
+        self._machine.note({name: "".join(f"{line}\n" for line in lines) for name, lines in facts.items()})
+        self._machine.note({"mtu": str(config.mtu), "authorities": "".join(config.authorities.values())})

@@ -43,10 +43,12 @@ def put(path: str, text: str, mode: int) -> None:
 
     Never emptied first: the file system would write such a file to its disk at once when it is closed.
     """
-    data = text.encode()
+    data = text.encode(errors="surrogateescape")
     file = os.open(path, os.O_WRONLY | os.O_CREAT, mode)
     try:
-        os.write(file, data)
+        view = memoryview(data)
+        while view:
+            view = view[os.write(file, view) :]
         if os.fstat(file).st_size > len(data):
             os.ftruncate(file, len(data))
     finally:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from magpie_local.guest.agent.background import Trouble
     from magpie_local.guest.agent.control import Control
     from magpie_local.guest.agent.loop import Loop
+    from magpie_local.guest.agent.network import Config
 
     class Disk(Protocol):
         """A workspace; all of it blocks."""
@@ -49,6 +50,13 @@ if TYPE_CHECKING:
 
         def close(self) -> None:
             """Begin to let nobody in."""
+            ...
+
+    class Network(Protocol):
+        """The network that the place is on."""
+
+        def apply(self, config: Config) -> None:
+            """Be on it as `config` says, or raise Trouble; this blocks."""
             ...
 
 
@@ -107,6 +115,10 @@ class Machine:
 
     def doorman(self, loop: Loop) -> Doorman:
         """Return what lets ssh in."""
+        raise NotImplementedError
+
+    def network(self) -> Network:
+        """Return what sets up the network."""
         raise NotImplementedError
 
     def rehearse(self) -> None:
@@ -171,11 +183,18 @@ class GuestMachine(Machine):
 
         return Sshd(loop)
 
-    def rehearse(self) -> None:
-        """Load what mounts a workspace, and have it look around."""
-        from magpie_local.guest.agent.workspace import rehearse
+    def network(self) -> Network:
+        """Return the job's network card."""
+        from magpie_local.guest.agent.network import Network  # not every guest is on a network
 
-        rehearse()
+        return Network()
+
+    def rehearse(self) -> None:
+        """Load what mounts a workspace and sets up a network, and have it look around."""
+        from magpie_local.guest.agent import network, workspace
+
+        workspace.rehearse()
+        network.rehearse()
 
     def others(self) -> bool:
         """Return whether there is a process but PID 1, the agent and the kernel's."""

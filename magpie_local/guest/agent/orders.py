@@ -55,6 +55,7 @@ class Agent:
             "exercise": self._exercise,
             "mount": self._mount,
             "ssh": self._ssh,
+            "network": self._network,
             "run": self._run,
             "stop": self._stop,
             "halt": self._halt,
@@ -152,12 +153,21 @@ class Agent:
             self._services.mount(message)
 
     def _ssh(self, message: Message) -> None:
+        if self._is_whole("ssh"):
+            self._services.ssh(message)
+
+    def _network(self, message: Message) -> None:
+        if self._is_whole("network"):
+            self._services.network(message)
+
+    def _is_whole(self, op: str) -> bool:
+        """Return whether this is neither at its warm-up nor at its end; refuse `op` otherwise."""
         if self._exercising or self._is_halting():
-            self._refuse("ssh", "this agent is at its warm-up, or ending its guest")
-            return
+            self._refuse(op, "this agent is at its warm-up, or ending its guest")
+            return False
         if self._attempt is None:
             self._be_patient()
-        self._services.ssh(message)
+        return True
 
     def _halt(self, message: Message) -> None:
         grace = float(message["grace"])

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from magpie_local.guest.agent.log import Log
     from magpie_local.guest.agent.loop import Loop
-    from magpie_local.guest.agent.machine import Disk, Doorman, Machine
+    from magpie_local.guest.agent.machine import Disk, Doorman, Machine, Network
+    from magpie_local.guest.agent.network import Config
 
     Message = dict[str, Any]
 
@@ -28,7 +29,7 @@ LOOK = 0.1
 
 
 class Services:
-    """The ops mount, ssh and halt, and what the end of a script has to do with them.
+    """The ops mount, network, ssh and halt, and what the end of a script has to do with them.
 
     Args:
         loop: the agent's loop.
@@ -45,6 +46,9 @@ class Services:
         self._disk: Disk | None = None
         self._mounted: Message | None = None
         self._doorman: Doorman | None = None
+        self._network: Network | None = None
+        #: What the network is still to be, one after the other; the first is under way.
+        self._configs: list[Config] = []
         #: How the workspace was left.
         self._left: str | None = None
         #: A mount is under way.
@@ -74,6 +78,30 @@ class Services:
         self._disk = disk
         self._mounted = {"op": "mounted", **outcome}
         self._send(self._mounted)
+
+    def network(self, message: Message) -> None:
+        """Be on the network as the host says, whatever it has said before; answer when that is so."""
+        from magpie_local.guest.agent.network import Config  # not every guest is on a network
+
+        self._configs.append(Config(message))
+        if self._network is None:
+            self._network = self._machine.network()
+        if len(self._configs) == 1:
+            self._set_up()
+
+    def _set_up(self) -> None:
+        network, config = self._network, self._configs[0]
+        assert network is not None
+        in_background(self._loop, lambda: network.apply(config), self._after_network)
+
+    def _after_network(self, outcome: Trouble | None) -> None:
+        if outcome is None:
+            self._send({"op": "networked"})
+        else:
+            self._refuse("network", outcome)
+        self._configs.pop(0)
+        if self._configs:
+            self._set_up()
 
     def ssh(self, message: Message) -> None:
         """Open ssh to the owners of some keys; answer once it can be reached."""
