@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
+from magpie_local.api.networks import AsyncNetworks
 from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
@@ -51,6 +52,7 @@ class AsyncMagpie:
         self.jobs = AsyncJobs(runtime)
         self.templates = AsyncTemplates(runtime)
         self.workspaces = AsyncWorkspaces(runtime)
+        self.networks = AsyncNetworks(runtime)
         self.monitoring = AsyncMonitoring(runtime)
 
     def __repr__(self) -> str:

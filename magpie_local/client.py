@@ -6,6 +6,7 @@ import weakref
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
+from magpie_local.api.networks import Networks
 from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
@@ -62,6 +63,7 @@ class Magpie:
         self.jobs = Jobs(runtime)
         self.templates = Templates(runtime)
         self.workspaces = Workspaces(runtime)
+        self.networks = Networks(runtime)
         self.monitoring = Monitoring(runtime)
 
     def __repr__(self) -> str:
@@ -119,7 +121,8 @@ class Jobs:
             workspace_size_gb: GiB, of a new workspace (10); one that exists keeps its size.
             base_workspace_id: the workspace whose content a new one begins with; that one is never changed by it.
             persistent: keep the VM after the script, until the job is stopped.
-            ipv6_lease: an address for the VM (not in this version).
+            ipv6_lease: name of an IPv6 address that the VM has on its network: the same one for the same name.
+            network: "none" leads nowhere; another name is that of a private network between VMs (`networks`).
             env: environment of the script.
             timeout: seconds that the script may run; None is no limit.
             image: what the VM boots.

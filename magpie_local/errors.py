@@ -2,15 +2,19 @@
 
     MagpieError
     ├── InvalidInput            a field the caller gave (names field, value, what is allowed)
+    │   ├── NetworkTaken        a network's name or range is another's
+    │   ├── LeaseTaken          another job has the address
     │   └── Unsupported         a known field that this version does not carry out
     ├── NotFound
     │   ├── JobNotFound
     │   ├── ImageNotFound
     │   ├── TemplateNotFound
     │   ├── WorkspaceNotFound
+    │   ├── NetworkNotFound
     │   └── GuestFileNotFound
     ├── WorkspaceExists         a workspace, or a snapshot of one, has that name
     ├── WorkspaceInUse          a job has the workspace
+    ├── NetworkInUse            jobs are on the network
     ├── WorkspaceDamaged        its disk is missing or no disk
     ├── JobActive               the job still runs; stop it first
     ├── JobFailed               a job ended in another state than success
@@ -30,6 +34,8 @@
         ├── SnapshotUnusable        a VM can't be forked from what is on disk
         ├── TemplateFailed          a template could not be made
         ├── VmExists                the VM was started before
+        ├── NetworkFull             no address is left
+        ├── NetworkUnavailable      what a VM's network takes is missing here
         ├── SecretsLost             the key of a job's secrets is gone
         ├── GuestLost               the channel to the guest agent broke
         ├── SshError                the VM's SSH server
@@ -88,6 +94,18 @@ class Unsupported(InvalidInput):
     """This version does not carry that out."""
 
     code = "unsupported"
+
+
+class NetworkTaken(InvalidInput):
+    """A network's name or range is another's already."""
+
+    code = "network_taken"
+
+
+class LeaseTaken(InvalidInput):
+    """Another job has the address of that name."""
+
+    code = "lease_taken"
 
 
 class NotFound(MagpieError):
@@ -161,6 +179,24 @@ class GuestFileNotFound(NotFound):
     """There is no such file in the VM."""
 
     code = "guest_file_not_found"
+
+
+class NetworkNotFound(NotFound):
+    """There is no such network.
+
+    `magpie networks list` shows what is there; `magpie networks create NAME CIDR` makes one.
+    """
+
+    code = "network_not_found"
+
+
+class NetworkInUse(MagpieError):
+    """Jobs are on the network.
+
+    Wait for them, or stop them with `magpie stop ID`.
+    """
+
+    code = "network_in_use"
 
 
 class JobActive(MagpieError):
@@ -299,6 +335,21 @@ class VmExists(HostError):
     """A VM of that identity was started before."""
 
     code = "vm_exists"
+
+
+class NetworkFull(HostError):
+    """A network has no address left.
+
+    Delete jobs that use it, or create a network with a larger range.
+    """
+
+    code = "network_full"
+
+
+class NetworkUnavailable(HostError):
+    """A VM can't be given its network."""
+
+    code = "network_unavailable"
 
 
 class SecretsLost(HostError):

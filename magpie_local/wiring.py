@@ -9,7 +9,7 @@ import sys
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from magpie_local import config
 from magpie_local.domain.sizes import MIB
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.need import Need
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
+    from magpie_local.ports.networks import Networks
     from magpie_local.ports.shell import Shells
     from magpie_local.store.store import Store
 
@@ -88,6 +89,7 @@ async def machine_needs(settings: Settings) -> list[Need]:
     if settings.hypervisor == "fake":
         return await asyncio.to_thread(store_needs, layout)
     from magpie_local.hypervisor.needs import needs as hypervisor_needs
+    from magpie_local.hypervisor.net.needs import network_need
     from magpie_local.images.catalogue import ImageCatalogue
     from magpie_local.images.needs import image_need
     from magpie_local.images.needs import needs as image_needs
@@ -96,8 +98,10 @@ async def machine_needs(settings: Settings) -> list[Need]:
     cache = config.cache_dir()
     with tempfile.TemporaryDirectory(prefix="magpie-doctor-") as scratch:
         machine = await hypervisor_needs(Path(scratch), images=images, cache=cache, uri=settings.libvirt_uri)
+        network = await asyncio.to_thread(network_need, Path(scratch))
     return [
         *machine,
+        network,
         *await asyncio.to_thread(image_needs),
         await image_need(images),
         *await asyncio.to_thread(store_needs, layout),
@@ -137,7 +141,7 @@ async def _check_pool_shapes(settings: Settings, images: Images) -> None:
 
 
 def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store) -> Ports:
-    hypervisor, vms, disks, images = _machine(settings, layout, store.state_id)
+    machine = _machine(settings, layout, store.state_id)
     return Ports(
         layout=layout,
         state_id=store.state_id,
@@ -146,25 +150,37 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
         leader=store.leader,
         workspaces=store.workspaces,
         workspace_use=store.leader.workspaces,
-        hypervisor=hypervisor,
-        vms=vms,
-        disks=disks,
+        network_store=store.networks,
+        networks=machine.networks,
+        hypervisor=machine.hypervisor,
+        vms=machine.vms,
+        disks=machine.disks,
         guest=AgentGuest(),
         vault=FileVault(config.secret_key()),
         doors=SshDoors(layout.doors),
-        images=images,
+        images=machine.images,
     )
 
 
-def _machine(settings: Settings, layout: Layout, state_id: str) -> tuple[Hypervisor, LiveVms, Disks, Images]:
+class _Machine(NamedTuple):
+    hypervisor: Hypervisor
+    vms: LiveVms
+    disks: Disks
+    images: Images
+    networks: Networks
+
+
+def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
     """Return what VMs are made of: libvirt, or local processes that stand in for it in tests."""
     if settings.hypervisor == "fake":
-        from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages
+        from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeNetworks
 
         fake = FakeHypervisor(layout.hypervisor, state_id)
-        return fake, fake, FakeDisks(), FakeImages(layout.hypervisor / "images")
+        return _Machine(fake, fake, FakeDisks(), FakeImages(layout.hypervisor / "images"), FakeNetworks())
     from magpie_local.hypervisor.adapter import LibvirtHypervisor
     from magpie_local.hypervisor.disks import QemuDisks
+    from magpie_local.hypervisor.net.linker import LibvirtLinker
+    from magpie_local.hypervisor.net.networks import VmNetworks
     from magpie_local.images.catalogue import ImageCatalogue
 
     catalogue = ImageCatalogue(settings.images)
@@ -176,4 +192,5 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> tuple[Hypervi
         images=catalogue,
         cache=config.cache_dir(),
     )
-    return hypervisor, hypervisor, QemuDisks(), catalogue
+    networks = VmNetworks(layout.networks, LibvirtLinker(hypervisor))
+    return _Machine(hypervisor, hypervisor, QemuDisks(), catalogue, networks)

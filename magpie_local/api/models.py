@@ -62,6 +62,11 @@ class Job:
     #: The workspace that is mounted at /workspace; None for a job without.
     workspace_id: str | None
     persistent: bool
+    #: default, none, or a named network; and the VM's addresses there.
+    network: str
+    ipv6_lease: str | None
+    address: str | None
+    address6: str | None
     env: Mapping[str, str] = field(repr=False)
     #: Names of further entries of the environment, whose values nobody sees.
     secrets: tuple[str, ...]
@@ -94,7 +99,7 @@ class Job:
         plain = (
             "id", "request_id", "name", "status", "script_state", "vm_state", "vcpus", "memory_mb", "image", "timeout",
             "description", "attempt", "exit_code", "reason", "message", "accelerator", "start", "isolation",
-            "waiting", "stateful", "workspace_id", "persistent",
+            "waiting", "stateful", "workspace_id", "persistent", "network", "ipv6_lease", "address", "address6",
         )  # fmt: skip
         return (
             {name: getattr(self, name) for name in plain}
@@ -326,6 +331,10 @@ def job_of(record: JobRecord) -> Job:
         stateful=record.workspace_id is not None,
         workspace_id=record.workspace_id,
         persistent=record.persistent,
+        network=record.network,
+        ipv6_lease=record.ipv6_lease,
+        address=record.address,
+        address6=record.address6,
         env=record.env,
         secrets=record.secret_names,
     )

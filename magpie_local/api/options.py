@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from magpie_local.domain.secret import Secrets
 from magpie_local.domain.spec import JobSpec, script_bytes
-from magpie_local.errors import Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,8 +31,10 @@ class JobOptions(TypedDict, total=False):
     base_workspace_id: str | None
     #: The VM stays after the script, until the job is stopped.
     persistent: bool
-    #: An address for the VM (not in this version).
+    #: The name of an IPv6 address that the VM has on its network: the same one whenever that name is asked for.
     ipv6_lease: str | None
+    #: "none" leads nowhere; a name is that of a private network between VMs (client.networks).
+    network: str
     #: Environment of the script.
     env: Mapping[str, str] | None
     #: Further entries of it, which nobody but the script sees: stored sealed, and shown as `***`.
@@ -53,11 +54,9 @@ class JobOptions(TypedDict, total=False):
 
 DEFAULTS: dict[str, Any] = {
     "stateful": False, "workspace_id": None, "workspace_size_gb": None, "base_workspace_id": None,
-    "persistent": False, "ipv6_lease": None, "env": None, "secret_env": None, "timeout": None, "image": "base",
-    "description": "", "log_limit": None, "isolation": "shared",
+    "persistent": False, "ipv6_lease": None, "network": "none", "env": None, "secret_env": None, "timeout": None,
+    "image": "base", "description": "", "log_limit": None, "isolation": "shared",
 }  # fmt: skip
-#: Parameters of seed 000 that this version does not carry out, and why.
-_LATER = {"ipv6_lease": "addresses of VMs are not in this version"}
 
 
 def spec_of(
@@ -67,15 +66,12 @@ def spec_of(
 
     Raises:
         TypeError: an option is unknown.
-        InvalidInput: the script is no text, or an option is of a later version.
+        InvalidInput: the script is no text.
     """
     for key in options:
         if key not in DEFAULTS:
             raise TypeError(f"create() got an unexpected keyword argument {key!r}")
     given = DEFAULTS | dict(options)
-    for key, why in _LATER.items():
-        if (value := given.pop(key)) != DEFAULTS[key]:
-            raise Unsupported(key, value, why)
     given["secret_names"] = tuple(given.pop("secret_env") or ())  # sealed by whoever knows the job's id
     given["env"] = {} if given["env"] is None else given["env"]
     given["log_limit"] = log_limit if given["log_limit"] is None else given["log_limit"]

@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from magpie_local.api.bridge import Call
 from magpie_local.api.jobs import JobService
 from magpie_local.api.monitoring import MonitoringService
+from magpie_local.api.networks import NetworkService
 from magpie_local.api.remote import RemoteService
 from magpie_local.api.shells import ShellCache
 from magpie_local.api.templates import TemplateService
@@ -64,6 +65,7 @@ class Runtime:
         self.workspaces: WorkspaceService
         self.monitoring: MonitoringService
         self.remote: RemoteService
+        self.networks: NetworkService
         self._lead = lead
         self._users = 0
         self._pid = os.getpid()
@@ -163,6 +165,7 @@ class Runtime:
             self.templates = TemplateService(engine, budget=budget, summon=self._summon)
             self.workspaces = WorkspaceService(engine)
             self.monitoring = MonitoringService(engine, self.templates, budget=budget)
+            self.networks = NetworkService(engine)
             shells = ShellCache(open_shells())
             self.remote = RemoteService(engine, shells)
             await engine.open(lead=self._lead)

@@ -61,6 +61,8 @@ class _Options(TypedDict):
     workspace_size: int | None
     base_workspace: str | None
     persistent: bool
+    network: str
+    ipv6_lease: str | None
 
 
 class _Wish(TypedDict):
@@ -81,6 +83,8 @@ class _Wish(TypedDict):
     workspace_size_gb: int | None
     base_workspace_id: str | None
     persistent: bool
+    network: str
+    ipv6_lease: str | None
 
 
 class _RunCommand(click.Command):
@@ -123,6 +127,8 @@ class _RunCommand(click.Command):
 @click.option("--workspace-size", type=DISK, help="Size of a new workspace, as 20GB; default 10GB.")
 @click.option("--base-workspace", metavar="ID", help="Workspace whose content a new one begins with.")
 @click.option("--persistent", is_flag=True, help="Keep the VM after the script, until `magpie stop`.")
+@click.option("--network", default="none", show_default=True, help="A private network between VMs, or none.")
+@click.option("--ipv6-lease", metavar="NAME", help="Name of an IPv6 address that the VM has on its network.")
 @click.option("-d", "--detach", is_flag=True, help="Print the id and return once the job is accepted.")
 @click.option("-q", "--quiet", is_flag=True, help="No narration on stderr.")
 @json_option
@@ -262,4 +268,6 @@ def _wish(name: str, content: bytes, options: _Options) -> _Wish:
         workspace_size_gb=in_gib(options["workspace_size"]),
         base_workspace_id=options["base_workspace"],
         persistent=options["persistent"],
+        network=options["network"],
+        ipv6_lease=options["ipv6_lease"],
     )

@@ -64,6 +64,13 @@ class JobRecord:
     workspace_id: str | None
     #: Whether its VM stays after the script.
     persistent: bool
+    #: `default`, `none`, or a named network.
+    network: str
+    #: The name of its IPv6 address, where it has one that keeps.
+    ipv6_lease: str | None
+    #: Its addresses on a named network, or of its lease; of the default network all VMs have the same.
+    address: str | None
+    address6: str | None
     script_state: ScriptState
     vm_state: VmState
     #: The number of the newest attempt; 0 before the first.

@@ -10,7 +10,7 @@
       workspaces/         the disks of workspaces: DISK.qcow2, and a lock for each: ID.lock
       doors/JOB/          by what a persistent VM is reached: key, known_hosts, config, door.json
       templates/KEY/      one template: manifest.json, ram, devices, scratch.qcow2, blank.qcow2, used
-      RUN -> run/         sockets: bells/, c/ (control ports), libvirt/ (embed root)
+      RUN -> run/         sockets: bells/, c/ (control ports), n/ (networks), libvirt/ (embed root)
 
 UNIX socket paths are limited to 107 bytes, so RUN lies elsewhere where STATE is a long path (F110): see
 config.runtime_dir.
@@ -94,6 +94,11 @@ class Layout:
     def hypervisor(self) -> Path:
         """The hypervisor adapter's own folder (libvirt's embed root, or the fake's registry)."""
         return self.run / "libvirt"
+
+    @property
+    def networks(self) -> Path:
+        """Sockets of networks; short, because socket paths are."""
+        return self.run / "n"
 
     def job(self, job_id: JobId) -> Path:
         """Return a job's folder."""

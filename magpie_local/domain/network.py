@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
-from magpie_local.errors import HostError, InvalidInput
+from magpie_local.errors import InvalidInput, NetworkFull, NetworkTaken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -31,33 +31,34 @@ PRIVATE_MTU = 9000
 _LABEL = 63
 
 
-class NetworkTaken(InvalidInput):
-    """A network's name or range is another's already."""
-
-    code = "network_taken"
-
-
-class NetworkFull(HostError):
-    """A network has no address left.
-
-    Delete jobs that use it, or create a network with a larger range.
-    """
-
-    code = "network_full"
-
-
-class NetworkUnavailable(HostError):
-    """A VM can't be given its network."""
-
-    code = "network_unavailable"
-
-
 @dataclass(frozen=True, slots=True)
 class NetworkSpec:
     """A named private network; made by `network_spec`, which checks it."""
 
     name: str
     cidr: IPv4Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkRecord:
+    """A named network as stored."""
+
+    name: str
+    cidr: IPv4Network
+    #: Wall clock, seconds since the epoch.
+    created_at: float
+    #: How many jobs are on it, or wait for it.
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A job on a named network."""
+
+    job_id: str
+    name: str
+    address: str | None
+    address6: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,18 @@ def network_spec(name: object, cidr: object) -> NetworkSpec:
         words = " and ".join(RESERVED)
         raise InvalidInput("network name", name, f"1 to 40 of a-z, 0-9 and '-'; {words} mean something else")
     return NetworkSpec(name, _private_range(cidr))
+
+
+def check_network_name(field: str, name: object) -> None:
+    """Raise InvalidInput unless `name` is a network's, or one of the words that mean something else."""
+    if not (isinstance(name, str) and _NAME.fullmatch(name)):
+        raise InvalidInput(field, name, "default, none, or a network's name: 1 to 40 of a-z, 0-9 and '-'")
+
+
+def check_lease(lease: object) -> None:
+    """Raise InvalidInput unless `lease` can be the name of an address."""
+    if not isinstance(lease, str) or not _LEASE.fullmatch(lease):
+        raise InvalidInput("ipv6_lease", lease, "1 to 64 of letters, digits, '.', '_' and '-'")
 
 
 def check_new(new: NetworkSpec, others: Iterable[NetworkSpec]) -> None:
@@ -134,9 +147,8 @@ def lease_address(prefix: IPv6Network, lease: object) -> str:
     Raises:
         InvalidInput: `lease` is no name.
     """
-    if not isinstance(lease, str) or not _LEASE.fullmatch(lease):
-        raise InvalidInput("ipv6_lease", lease, "1 to 64 of letters, digits, '.', '_' and '-'")
-    return _within(prefix, "lease", lease)
+    check_lease(lease)
+    return _within(prefix, "lease", str(lease))
 
 
 def private_config(network: NetworkSpec, prefix: IPv6Network, address: str, *addresses6: str) -> GuestConfig:

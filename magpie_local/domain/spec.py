@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from magpie_local.domain.network import check_lease, check_network_name
 from magpie_local.domain.sizes import KIB, MIB
 from magpie_local.domain.workspace import check_size, check_workspace_id
 from magpie_local.errors import InvalidInput
@@ -74,6 +75,10 @@ class JobSpec:
     base_workspace_id: str | None = None
     #: The VM stays after the script, until it is stopped (seed 000).
     persistent: bool = False
+    #: `default` leads out to the internet, `none` nowhere; any other is a named one, between its VMs.
+    network: str = "none"
+    #: The name of an IPv6 address that the VM has: the same one whenever that name is asked for.
+    ipv6_lease: str | None = None
 
     def check(self, limits: HostLimits) -> None:
         """Raise InvalidInput at the first field that is not allowed."""
@@ -93,6 +98,11 @@ class JobSpec:
         _check_flag("stateful", self.stateful)
         _check_flag("persistent", self.persistent)
         self._check_workspace()
+        check_network_name("network", self.network)
+        if self.ipv6_lease is not None:
+            check_lease(self.ipv6_lease)
+            if self.network == "none":
+                raise InvalidInput("ipv6_lease", self.ipv6_lease, "a job with network='none' has no address")
 
     def _check_workspace(self) -> None:
         """Raise InvalidInput where the workspace can't be had, or would be silently left out."""

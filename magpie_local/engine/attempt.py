@@ -23,7 +23,10 @@ from magpie_local.engine.evidence import Evidence, gather, secure
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.fulldisk import resume_with_room
 from magpie_local.engine.ledger import Ledger
+from magpie_local.engine.limits import Limits
 from magpie_local.engine.line import GuestLine
+from magpie_local.engine.network import connect
+from magpie_local.engine.peers import Peers
 from magpie_local.engine.starter import Starter
 from magpie_local.engine.teardown import destroy, tear_down
 from magpie_local.engine.verdict import Circumstances, failure, judge
@@ -40,7 +43,6 @@ from magpie_local.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
     from typing import Any
 
     from magpie_local.domain.job import Attempt, JobRecord, Outcome
@@ -70,10 +72,8 @@ class _InterruptedError(Exception):
 
 
 #: What to say of a fork, where the error has no words of its own.
-_TROUBLE: dict[type[Exception], str] = {
-    TimeoutError: f"it did not answer within {_FORK_PATIENCE:.0f} s",
-    _InterruptedError: "its VM ended before the script began",
-}
+_SILENT, _ENDED = f"it did not answer within {_FORK_PATIENCE:.0f} s", "its VM ended before the script began"
+_TROUBLE: dict[type[Exception], str] = {TimeoutError: _SILENT, _InterruptedError: _ENDED}
 
 
 class AttemptRun:
@@ -105,12 +105,13 @@ class AttemptRun:
         self._starter = Starter(ports, self._ledger, self._bring_up, accelerator)
         self._files = self._bring_up.files
         self._news = asyncio.Event()
-        self._line = GuestLine(ports.guest, self._control, attempt.id, self._news)
+        self._line = GuestLine(ports.guest, self._bring_up.control, attempt.id, self._news)
+        self._peers = Peers(ports, self._ledger, self._line)
         self._condition = Condition.RUNNING
         #: Whether the VM is known to have come up: before that, its absence means nothing.
         self.has_vm = False
         self._stop_asked = job.stop_requested_at is not None
-        self._overdue = self._flooded = False
+        self._limits = Limits(self._files, ports.clock, options.deadline_slack)
 
     @property
     def job(self) -> JobRecord:
@@ -143,7 +144,7 @@ class AttemptRun:
     async def resume(self) -> None:
         """Go on with an attempt whose VM was found alive."""
         self.has_vm = True
-        await self._ledger.record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
+        await self._adopt()
         await self._conclude(await self._guarded(self._from_vm()))
 
     async def conclude(self, condition: Condition) -> None:
@@ -163,9 +164,14 @@ class AttemptRun:
     async def keep(self, condition: Condition) -> None:
         """Adopt the VM of a persistent job whose script has ended, and keep it until it is stopped."""
         self.has_vm, self._condition = True, condition
-        await self._ledger.record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
+        await self._adopt()
         await self._keep()
         await self._tear_down()
+
+    async def _adopt(self) -> None:
+        await self._ledger.record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
+        with contextlib.suppress(MagpieError):  # it goes on without; its network is mended when that is possible
+            await connect(self._ports, self.job, self.attempt.vm_id)
 
     # The way to an outcome
 
@@ -253,8 +259,7 @@ class AttemptRun:
         task = asyncio.ensure_future(work)
         try:
             while not task.done():
-                if self._condition is Condition.DISK_ERROR and not self._is_broken:
-                    await self._wait_for_space()
+                await self._wait_for_space()
                 if self._stop_asked or self._is_broken:
                     raise _InterruptedError
                 await self._wait_for_news(task)
@@ -270,9 +275,9 @@ class AttemptRun:
         listener = asyncio.create_task(self._line.listen(self._look))
         clock, stop_by, stop_sent = self._ports.clock, math.inf, False
         try:
-            while not (self._line.exited or self._is_broken or self._is_hopeless()):
-                if self._condition is Condition.DISK_ERROR:
-                    await self._wait_for_space()
+            while not (self._line.exited or self._is_broken or self._limits.passed(self.job)):
+                await self._wait_for_space()
+                await self._peers.look()
                 if self._stop_asked:
                     slack = _STOP_SLACK + (_UNMOUNT_SLACK if self.job.workspace_id else 0.0)
                     stop_by = min(stop_by, clock.monotonic() + self._options.stop_grace + slack)
@@ -285,15 +290,6 @@ class AttemptRun:
             with contextlib.suppress(asyncio.CancelledError):
                 await listener
 
-    def _is_hopeless(self) -> bool:
-        """Whether the guest let its deadline or its log limit pass: then the engine ends it."""
-        job, slack = self.job, self._options.deadline_slack
-        if job.timeout is not None and job.started_at is not None:
-            self._overdue = self._ports.clock.now() > job.started_at + job.timeout + slack
-        with contextlib.suppress(OSError):
-            self._flooded = self._files.log.stat().st_size > job.log_limit + 1024 * 1024
-        return self._overdue or self._flooded
-
     @property
     def _is_broken(self) -> bool:
         """Whether the VM can't go on: without a workspace a full disk is its end."""
@@ -301,7 +297,9 @@ class AttemptRun:
         return full or self._condition in _DEAD
 
     async def _wait_for_space(self) -> None:
-        if await resume_with_room(self._ports, self._ledger):
+        """Let a VM that a full disk has paused go on where there is room."""
+        paused = self._condition is Condition.DISK_ERROR and not self._is_broken
+        if paused and await resume_with_room(self._ports, self._ledger):
             self._condition = Condition.RUNNING
 
     # The end
@@ -323,8 +321,8 @@ class AttemptRun:
             Circumstances(
                 condition=self._condition,
                 stop_asked=self._stop_asked,
-                overdue=self._overdue,
-                flooded=self._flooded,
+                overdue=self._limits.overdue,
+                flooded=self._limits.flooded,
                 rebooted=self.attempt.boot_id != clock.boot_id(),
                 timeout=self.job.timeout,
                 started_at=self.job.started_at,
@@ -361,10 +359,13 @@ class AttemptRun:
 
     async def _keep(self) -> None:
         """Return when a VM that stays is to go, or has gone."""
-        while not (self._stop_asked or self._condition in _DEAD):
-            if self._condition is Condition.DISK_ERROR:
+        try:
+            while not (self._stop_asked or self._condition in _DEAD):
                 await self._wait_for_space()
-            await self._wait_for_news()
+                await self._peers.look()
+                await self._wait_for_news()
+        finally:
+            await self._line.hang_up()
         if self._condition in _DEAD:
             await self._ledger.note(f"the VM that was to stay has ended ({self._condition})")
 
@@ -375,10 +376,6 @@ class AttemptRun:
         await tear_down(self._ports, self._ledger, self._line, self._files, grace=grace)
 
     # Small things
-
-    @property
-    def _control(self) -> Path:
-        return self._bring_up.control
 
     async def _wait_for_news(self, *tasks: asyncio.Future[Any]) -> None:
         news = asyncio.ensure_future(self._news.wait())

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from magpie_local.ports.guest import Guest
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
+    from magpie_local.ports.networks import Networks
+    from magpie_local.ports.networkstore import NetworkStore
     from magpie_local.ports.store import JobStore, LeaderStore
     from magpie_local.ports.vault import Vault
     from magpie_local.ports.workspaces import WorkspaceStore, WorkspaceUse
@@ -29,6 +31,9 @@ class Ports:
     leader: LeaderStore
     workspaces: WorkspaceStore
     workspace_use: WorkspaceUse
+    #: Named networks as stored, and what is behind the cards of VMs.
+    network_store: NetworkStore
+    networks: Networks
     hypervisor: Hypervisor
     #: The same object as `hypervisor`, by its other port.
     vms: LiveVms

@@ -76,6 +76,7 @@ class Leader:
         self._ports.hypervisor.watch(self._see)
         self._warmer = Warmer(self._ports, self._options, self._features, self._bell)
         await self._reconcile()
+        await self._ports.networks.sweep({run.attempt.vm_id for run in self._runs.values()})
         await self._sweep()
         await self._warmer.open()
         fault_point("recover.after")
@@ -96,6 +97,7 @@ class Leader:
             await self._start_jobs()
             if clock.monotonic() >= reconcile_at:
                 await self._reconcile()
+                await self._ports.networks.mend()
                 reconcile_at = clock.monotonic() + _RECONCILE
             await self._bell.wait(ring, _HEARTBEAT)
             # The first ring is answered at once; in a burst, one look serves many.

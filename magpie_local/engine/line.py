@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from magpie_local.domain.network import GuestConfig
     from magpie_local.engine.evidence import Evidence
     from magpie_local.ports.guest import Guest, GuestAgent, GuestState, Launch, Order
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _REDIAL, _REDIAL_RUNNING = 0.1, 0.25
 
 
+#: Seconds for a guest to take notice of its network.
+_JOIN_BUDGET = 10.0
 #: Seconds for a guest to come to its end, beyond the grace of its processes.
 _HALT_BUDGET = 10.0
 
@@ -94,6 +97,17 @@ class GuestLine:
             with contextlib.suppress(GuestLost):
                 await self._session.stop(grace)
                 return True
+        return False
+
+    async def join(self, network: GuestConfig) -> bool:
+        """Tell the guest of its network again; return whether it could be reached."""
+        with contextlib.suppress(GuestLost, HostError, TimeoutError):
+            async with asyncio.timeout(_JOIN_BUDGET):
+                if self._session is None:
+                    await self._dial()
+                await self._live().join(network)
+                return True
+        await self.hang_up()
         return False
 
     async def halt(self, grace: float) -> None:

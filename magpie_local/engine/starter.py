@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from magpie_local.domain.states import EventKind, VmState
 from magpie_local.engine.door import open_door
 from magpie_local.engine.faults import fault_point
+from magpie_local.engine.network import connect
 from magpie_local.engine.renewal import new_renewal
 from magpie_local.engine.spans import StartSpans
 from magpie_local.errors import HostError, WorkspaceDamaged
@@ -88,6 +89,10 @@ class Starter:
             await session.settle(identity, new_renewal(self._ports.clock))
             self._host_key = identity.host_key_public
             self._spans.settled()
+        config = await connect(self._ports, job, self._ledger.attempt.vm_id)
+        if config is not None:
+            await session.join(config)
+            self._spans.prepared("network")
         if job.workspace_id is not None:
             await self._mount(session, job.workspace_id)
         if job.persistent:
@@ -117,4 +122,5 @@ class Starter:
             log_limit=job.log_limit,
             renewal=new_renewal(self._ports.clock),
             persistent=job.persistent,
+            mask=tuple(secrets.values()),
         )

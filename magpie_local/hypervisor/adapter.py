@@ -24,11 +24,12 @@ from magpie_local.errors import (
 from magpie_local.hypervisor import accel, capabilities, place
 from magpie_local.hypervisor.channel import ChannelLost, LibvirtError
 from magpie_local.hypervisor.connection import OPEN_BUDGET, Connection
-from magpie_local.hypervisor.domain_xml import PLUGGABLE_DISKS, disk_xml, domain_name, domain_xml, machine_of
+from magpie_local.hypervisor.domain_xml import disk_xml, domain_name, domain_xml, machine_of
 from magpie_local.hypervisor.files import claim, make_new
 from magpie_local.hypervisor.fingerprint import fingerprint
-from magpie_local.hypervisor.host import BAD_SNAPSHOT, METADATA, NO_DOMAIN
+from magpie_local.hypervisor.host import METADATA, NO_DOMAIN
 from magpie_local.hypervisor.processes import Exits
+from magpie_local.hypervisor.refusals import doing, handle_error, start_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -44,7 +45,6 @@ _HANDLE_BUDGET = 45.0
 #: A template's whole memory may have to reach the disk.
 _FREEZE_BUDGET = 300.0
 #: The host's verbs in words, where they differ.
-_DOING = {"disks": "add a disk to", "plug": "add a disk to", "expose": "open a port to"}
 #: More than the 30 s that libvirt itself waits for the monitor of a QEMU that has died.
 _LOOK_BUDGET = 45.0
 #: The first look at a new QEMU binary takes 2-8 s.
@@ -148,7 +148,7 @@ class LibvirtHypervisor:
         except ChannelLost:
             raise HypervisorTimeout(f"libvirt went away while it started the VM {spec.id}.", hint="") from None
         except LibvirtError as error:
-            refusal = _start_error(spec.id, error)
+            refusal = start_error(spec.id, error)
             if not isinstance(refusal, VmExists):
                 self._forget(spec.id)
                 await asyncio.to_thread(_drop_memory, spec)
@@ -164,7 +164,7 @@ class LibvirtHypervisor:
         Raises:
             HostError, HypervisorTimeout.
         """
-        await self._handle("pause", vm_id)
+        await self.handle("pause", vm_id)
 
     async def resume(self, vm_id: VmId) -> None:
         """Let a paused VM go on, and outlive the engine.
@@ -172,7 +172,7 @@ class LibvirtHypervisor:
         Raises:
             HostError, HypervisorTimeout.
         """
-        await self._handle("resume", vm_id)
+        await self.handle("resume", vm_id)
         self._held.discard(vm_id)
 
     async def freeze(self, vm_id: VmId, devices: Path) -> None:
@@ -183,7 +183,7 @@ class LibvirtHypervisor:
         """
         await asyncio.to_thread(make_new, devices)
         try:
-            await self._handle("freeze", vm_id, str(devices), budget=_FREEZE_BUDGET)
+            await self.handle("freeze", vm_id, str(devices), budget=_FREEZE_BUDGET)
         except (HostDiskFull, HostError):
             await asyncio.to_thread(devices.unlink, missing_ok=True)
             raise
@@ -196,8 +196,8 @@ class LibvirtHypervisor:
         """
         # One at a time: each takes the first free name.
         async with self._plugging:
-            taken = await self._handle("disks", vm_id)
-            await self._handle("plug", vm_id, disk_xml(disk, taken))
+            taken = await self.handle("disks", vm_id)
+            await self.handle("plug", vm_id, disk_xml(disk, taken))
 
     async def expose(self, vm_id: VmId) -> int:
         """Make a VM's ssh reachable, and return the port on the host's loopback.
@@ -205,7 +205,7 @@ class LibvirtHypervisor:
         Raises:
             HostError, HypervisorTimeout.
         """
-        port: int = await self._handle("expose", vm_id, *SSH_WAY)
+        port: int = await self.handle("expose", vm_id, *SSH_WAY)
         return port
 
     async def destroy(self, vm_id: VmId) -> None:
@@ -278,18 +278,18 @@ class LibvirtHypervisor:
         times: list[float] = await self._call(verb, xml, *devices, hold, budget=_START_BUDGET, again=False)
         return times
 
-    async def _handle(self, verb: str, vm_id: VmId, *arguments: object, budget: float = _HANDLE_BUDGET) -> Any:
-        """Do something to a VM of ours that is there."""
+    async def handle(self, verb: str, vm_id: VmId, *arguments: object, budget: float = _HANDLE_BUDGET) -> Any:
+        """Do something to a VM of ours that is there: one of the host's verbs (host.py)."""
         # Those known are ours; a look costs time that a VM from the pool does not have.
         known = vm_id in self._attempts and not self._exits.has_exited(vm_id)
         if not known and (await self.sight(vm_id)).condition is Condition.GONE:
-            raise HostError(f"There is no VM {vm_id} to {_DOING.get(verb, verb)}.", hint="")
+            raise HostError(f"There is no VM {vm_id} to {doing(verb)}.", hint="")
         try:
             return await self._call(verb, vm_id, *arguments, budget=budget, again=False)
         except ChannelLost:
             raise HypervisorTimeout(f"libvirt went away during `{verb}` of the VM {vm_id}.", hint="") from None
         except LibvirtError as error:
-            raise _handle_error(verb, vm_id, error) from error
+            raise handle_error(verb, vm_id, error) from error
 
     def _sight(self, seen: dict[str, Any]) -> VmSight | None:
         """Return what libvirt has seen as ours; None for a VM of somebody else's, or one whose process has exited."""
@@ -382,29 +382,6 @@ def _check_size(path: Path, expected: int | None) -> None:
         raise SnapshotUnusable(f"The snapshot's {path.name} can't be read: {error.strerror}.", hint="") from None
     if size == 0 or expected not in (None, size):
         raise SnapshotUnusable(f"The snapshot's {path.name} has {size} bytes.", hint="")
-
-
-def _start_error(vm_id: VmId, error: LibvirtError) -> HostError | HostDiskFull:
-    text = str(error)
-    if "already exists" in text or "already active" in text:
-        return VmExists(f"The VM {vm_id} was started before.", hint="")
-    if "No space left" in text:
-        return HostDiskFull(f"There is no room to start a VM: {text}.")
-    if error.code == BAD_SNAPSHOT:
-        return SnapshotUnusable(f"The snapshot does not load: {text}.", hint="")
-    return HostError(f"libvirt could not start the VM: {text}.", hint="Run `magpie doctor`.")
-
-
-def _handle_error(verb: str, vm_id: VmId, error: LibvirtError) -> HostError | HostDiskFull:
-    doing, text = _DOING.get(verb, verb), str(error)
-    if "No space left" in text:
-        return HostDiskFull(f"There is no room to {doing} the VM {vm_id}: {text}.")
-    if "No more available PCI slots" in text:
-        return HostError(
-            f"The VM {vm_id} has no slot left for another disk.",
-            hint=f"At most {PLUGGABLE_DISKS} disks can be added to a VM that runs.",
-        )
-    return HostError(f"libvirt could not {doing} the VM {vm_id}: {text}.", hint="")
 
 
 def _dotted(version: int) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from magpie_local.domain.job import JobInputs, JobRecord, states_of
 from magpie_local.domain.states import EventKind, ScriptState, VmState
 from magpie_local.errors import InvalidInput, JobNotFound
-from magpie_local.store import steps, workspaces
+from magpie_local.store import networks, steps, workspaces
 from magpie_local.store.rows import as_json, event_record, job_record
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ _ASKED = (
     "isolation",
     "persistent",
     "secret_names",
+    "network",
+    "ipv6_lease",
 )
 #: The fields that a new job does not have yet.
 _NOT_YET: dict[str, Any] = dict.fromkeys((
@@ -117,6 +119,7 @@ def _accept(session: Session, job_id: JobId, spec: JobSpec, now: float) -> JobRe
     asked = {name: getattr(spec, name) for name in _ASKED}
     note = None
     asked["workspace_id"] = (spec.workspace_id or str(job_id)) if spec.stateful else None
+    asked["address"], asked["address6"] = networks.place(session, job_id, spec, now)
     if spec.stateful:
         note = workspaces.ensure(session, asked["workspace_id"], spec, now)
     states: dict[str, Any] = {"script_state": ScriptState.QUEUED, "vm_state": VmState.NONE}

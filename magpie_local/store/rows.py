@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from ipaddress import IPv4Network
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.ids import JobId, VmId
 from magpie_local.domain.job import Attempt, Event, JobRecord
+from magpie_local.domain.network import Member, NetworkRecord
 from magpie_local.domain.states import EventKind, ScriptState, VmState
 from magpie_local.domain.workspace import DiskRecord, SnapshotRecord, WorkspaceRecord
 from magpie_local.errors import StateCorrupt
@@ -69,6 +71,18 @@ def snapshot_record(row: sqlite3.Row) -> SnapshotRecord:
     """Return one row of the query workspace_snapshots."""
     with _damage_named("snapshot"):
         return SnapshotRecord(**dict(row))
+
+
+def network_record(row: sqlite3.Row) -> NetworkRecord:
+    """Return one row of the view network_records."""
+    with _damage_named("network"):
+        return NetworkRecord(**dict(row) | {"cidr": IPv4Network(row["cidr"])})
+
+
+def member_record(row: sqlite3.Row) -> Member:
+    """Return one row of the query network_members."""
+    with _damage_named("member of a network"):
+        return Member(job_id=row["id"], name=row["name"], address=row["address"], address6=row["address6"])
 
 
 def as_json(mapping: Mapping[str, object]) -> str:

@@ -9,6 +9,7 @@ from magpie_local.store.database import BUSY_TIMEOUT, Database
 from magpie_local.store.identity import read_id
 from magpie_local.store.jobs import SqliteJobs
 from magpie_local.store.leader import SqliteLeader
+from magpie_local.store.networks import SqliteNetworks
 from magpie_local.store.workspaces import SqliteWorkspaces
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class Store:
         self.jobs = SqliteJobs(database, clock)
         self.leader = SqliteLeader(database, clock)
         self.workspaces = SqliteWorkspaces(database, clock)
+        self.networks = SqliteNetworks(database, clock)
         #: Random, and another one in a copy of the state directory (F22).
         self.state_id = state_id
 

@@ -56,7 +56,7 @@ def test_a_full_disk_pauses_the_vm_and_room_lets_it_go_on(home: Path, image_fold
             assert "disk is full" in str(client.jobs.story(job.id)[-1])
             subprocess.run(["mount", "-o", f"remount,size={LARGE_MB}m", home / "workspaces"], check=True)
             ended = client.jobs.wait(job.id, timeout=60)
-            assert [event.kind for event in client.jobs.story(job.id)].count("vm_paused") == 1
+            assert [str(event.kind) for event in client.jobs.story(job.id)].count("vm_paused") == 1
             assert (ended.status, client.jobs.get_logs(job.id)) == ("completed", "written\nsame\n")
         finally:
             client.jobs.delete(job.id, force=True)

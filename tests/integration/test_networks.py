@@ -24,6 +24,7 @@ from magpie_local.domain.vm import Disk, VmSpec
 from magpie_local.guest.channel import AgentGuest
 from magpie_local.hypervisor.adapter import LibvirtHypervisor
 from magpie_local.hypervisor.disks import QemuDisks
+from magpie_local.hypervisor.net.linker import LibvirtLinker
 from magpie_local.hypervisor.net.networks import VmNetworks
 from magpie_local.hypervisor.processes import find_qemu
 from magpie_local.images.catalogue import ImageCatalogue
@@ -99,23 +100,6 @@ echo "[done]"
 """
 
 
-class MonitorLinker:
-    """Connects real VMs, through QEMU's monitor."""
-
-    def __init__(self, hypervisor: LibvirtHypervisor) -> None:
-        self._hypervisor = hypervisor
-
-    async def linked(self, vm_id: VmId) -> str | None:
-        found: str | None = await self._hypervisor._handle("linked", vm_id)
-        return found
-
-    async def link(self, vm_id: VmId, path: str) -> None:
-        await self._hypervisor._handle("link", vm_id, path)
-
-    async def unlink(self, vm_id: VmId) -> None:
-        await self._hypervisor._handle("unlink", vm_id)
-
-
 @dataclass
 class Bench:
     """A hypervisor, its VMs, and their networks."""
@@ -188,7 +172,7 @@ async def bench(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
             folder / "l", "state", images=ImageCatalogue(image_folder), cache=tmp_path_factory.getbasetemp() / "cache"
         )
         await hypervisor.open()
-        made = Bench(folder, image_folder, hypervisor, VmNetworks(folder / "net", MonitorLinker(hypervisor)))
+        made = Bench(folder, image_folder, hypervisor, VmNetworks(folder / "net", LibvirtLinker(hypervisor)))
         yield made
         for spec in made.specs:
             await hypervisor.destroy(spec.id)

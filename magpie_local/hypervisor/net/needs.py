@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.need import Need
-from magpie_local.domain.network import NetworkUnavailable
+from magpie_local.errors import NetworkUnavailable
 from magpie_local.hypervisor.net.addresses import families_with_a_way_out
 from magpie_local.hypervisor.net.uplink import PROGRAM, passt_path, start_gate
 

@@ -18,8 +18,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from magpie_local.domain.network import NetworkUnavailable
-from magpie_local.errors import HostError
+from magpie_local.errors import HostError, NetworkUnavailable
 from magpie_local.hypervisor.net.addresses import families_with_a_way_out
 from magpie_local.hypervisor.net.bridge import PING
 from magpie_local.hypervisor.net.frames import HEADER

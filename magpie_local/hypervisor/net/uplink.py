@@ -7,7 +7,8 @@ import pwd
 import shutil
 from typing import TYPE_CHECKING
 
-from magpie_local.domain.network import GuestConfig, NetworkUnavailable
+from magpie_local.domain.network import GuestConfig
+from magpie_local.errors import NetworkUnavailable
 from magpie_local.hypervisor.net import policy
 from magpie_local.hypervisor.net.start import StartError, listen, start
 

@@ -20,6 +20,10 @@ CREATE TABLE jobs (
     isolation           TEXT NOT NULL,
     workspace_id        TEXT,
     persistent          INTEGER NOT NULL,
+    network             TEXT NOT NULL,
+    ipv6_lease          TEXT,
+    address             TEXT,
+    address6            TEXT,
     script_state        TEXT NOT NULL,
     vm_state            TEXT NOT NULL,
     attempt             INTEGER NOT NULL,
@@ -64,6 +68,21 @@ CREATE TABLE snapshots (
     created_at REAL NOT NULL,
     PRIMARY KEY (workspace, name)
 ) STRICT;
+
+-- Private networks between VMs.
+CREATE TABLE networks (
+    name       TEXT PRIMARY KEY,
+    cidr       TEXT NOT NULL,
+    created_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Names of IPv6 addresses; a name keeps its address for ever.
+CREATE TABLE leases (
+    name       TEXT PRIMARY KEY,
+    network    TEXT NOT NULL,
+    address    TEXT NOT NULL UNIQUE,
+    created_at REAL NOT NULL
+) STRICT, WITHOUT ROWID;
 
 -- What a job brings along: large and never changed, so kept out of the row that each transition rewrites.
 CREATE TABLE inputs (
@@ -115,6 +134,10 @@ CREATE INDEX jobs_unsettled ON jobs (seq)
 CREATE INDEX jobs_requested ON jobs (seq)
     WHERE delete_requested_at IS NOT NULL
        OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused')));
+CREATE INDEX jobs_by_network ON jobs (network, seq)
+    WHERE script_state IN ('scheduled', 'queued', 'starting', 'running')
+       OR vm_state IN ('booting', 'ready', 'paused', 'stopping');
+CREATE INDEX jobs_by_lease ON jobs (ipv6_lease) WHERE ipv6_lease IS NOT NULL;
 CREATE INDEX jobs_persistent ON jobs (seq) WHERE persistent AND script_state = 'succeeded';
 -- Who has a workspace, and who waits for it.
 CREATE INDEX jobs_by_workspace ON jobs (workspace_id, seq) WHERE workspace_id IS NOT NULL;
@@ -123,7 +146,7 @@ CREATE INDEX jobs_waiting ON jobs (seq) WHERE waiting IS NOT NULL;
 -- JobRecord, column by column.
 CREATE VIEW job_records AS
     SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, secret_names, timeout, image, log_limit, isolation,
-           workspace_id, persistent, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
+           workspace_id, persistent, network, ipv6_lease, address, address6, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
            CASE WHEN waiting IS NULL AND script_state = 'queued' AND workspace_id IS NOT NULL
                 THEN (SELECT 'waits for the workspace ' || other.workspace_id || ': job ' || other.id || ' has it'
                       FROM jobs AS other
@@ -144,6 +167,15 @@ CREATE VIEW workspace_records AS
            (SELECT count(*) FROM jobs
             WHERE jobs.workspace_id = workspaces.id AND script_state IN ('scheduled', 'queued')) AS waiting
     FROM workspaces;
+
+-- NetworkRecord, column by column.
+CREATE VIEW network_records AS
+    SELECT name, cidr, created_at,
+           (SELECT count(*) FROM jobs
+            WHERE jobs.network = networks.name
+              AND (script_state IN ('scheduled', 'queued', 'starting', 'running')
+                   OR vm_state IN ('booting', 'ready', 'paused', 'stopping'))) AS jobs
+    FROM networks;
 
 -- Attempt, column by column.
 CREATE VIEW attempt_records AS

@@ -2,9 +2,9 @@
 
 -- name: add_job
 INSERT INTO jobs (id, name, description, vcpus, memory_mb, timeout, image, log_limit, isolation, workspace_id,
-                  persistent, script_state, vm_state, attempt, created_at)
+                  persistent, network, ipv6_lease, address, address6, script_state, vm_state, attempt, created_at)
 VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_limit, :isolation, :workspace_id,
-        :persistent, :script_state, :vm_state, 0, :created_at)
+        :persistent, :network, :ipv6_lease, :address, :address6, :script_state, :vm_state, 0, :created_at)
 RETURNING seq;
 
 -- name: add_inputs

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from magpie_local import InvalidInput, JobActive, JobNotFound, Unsupported, WaitTimeout
-from magpie_local.errors import ImageNotFound
+from magpie_local import InvalidInput, JobActive, JobNotFound, WaitTimeout
+from magpie_local.errors import ImageNotFound, NetworkNotFound
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -158,12 +158,14 @@ def test_an_unknown_image_is_refused_and_nothing_is_stored(client):
     assert [job.id for job in client.jobs.list(limit=1)] == before
 
 
-@pytest.mark.parametrize("later", [{"ipv6_lease": "lease"}], ids=repr)
-def test_what_this_version_does_not_carry_out_is_refused_by_name(client, later):
-    (field,) = later
+def test_an_address_on_no_network_is_refused(client):
+    with pytest.raises(InvalidInput, match=r"network='none'"):
+        client.jobs.create("job", "true", ipv6_lease="lease")
 
-    with pytest.raises(Unsupported, match=field):
-        client.jobs.create("job", "true", **later)
+
+def test_a_network_that_is_not_there_is_refused(client):
+    with pytest.raises(NetworkNotFound, match="nowhere"):
+        client.jobs.create("job", "true", network="nowhere")
 
 
 @pytest.mark.parametrize("field", ["workspace_id", "base_workspace_id"])

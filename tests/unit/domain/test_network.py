@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from magpie_local.domain import network
-from magpie_local.domain.network import NetworkFull, NetworkTaken, network_spec
-from magpie_local.errors import InvalidInput
+from magpie_local.domain.network import network_spec
+from magpie_local.errors import InvalidInput, NetworkFull, NetworkTaken
 
 PREFIX = network.ula_prefix("a-state", "blue")
 

@@ -25,7 +25,7 @@ from magpie_local.guest.ssh.doors import SshDoors
 from magpie_local.guest.vault import FileVault
 from magpie_local.ports.clock import SystemClock
 from magpie_local.store.store import open_store
-from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, Faults
+from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeNetworks, Faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,7 +41,8 @@ def a_job() -> Callable[..., JobRecord]:
         usual: dict[str, Any] = dict.fromkeys(JobRecord.__dataclass_fields__)
         usual |= {
             "seq": 1, "id": new_job_id(), "name": "job", "description": "", "vcpus": 1, "memory_mb": 512, "env": {},
-            "secret_names": (), "persistent": False, "image": "base", "log_limit": 1024 * 1024, "isolation": "shared",
+            "secret_names": (), "persistent": False, "network": "none",
+            "image": "base", "log_limit": 1024 * 1024, "isolation": "shared",
             "script_state": ScriptState.QUEUED,
             "vm_state": VmState.NONE, "attempt": 0, "created_at": 100.0,
         }  # fmt: skip
@@ -101,7 +102,8 @@ class World:
             key = self.layout.root.parent / "config" / "secret.key"
             ports = Ports(
                 layout=self.layout, state_id=store.state_id, clock=self.clock, jobs=store.jobs, leader=store.leader,
-                workspaces=store.workspaces, workspace_use=store.leader.workspaces,
+                workspaces=store.workspaces, workspace_use=store.leader.workspaces, network_store=store.networks,
+                networks=FakeNetworks(),
                 hypervisor=hypervisor, vms=hypervisor, disks=self.disks, guest=AgentGuest(),
                 vault=FileVault(key), doors=SshDoors(self.layout.doors),
                 images=FakeImages(self.layout.hypervisor / "images"),

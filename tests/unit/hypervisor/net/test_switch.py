@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from magpie_local.domain.network import NetworkUnavailable
+from magpie_local.errors import NetworkUnavailable
 from magpie_local.hypervisor.net.networks import _hold_switch, _lock
 
 if TYPE_CHECKING:

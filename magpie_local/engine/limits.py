@@ -1,0 +1,41 @@
+"""Limits that the guest's agent enforces, and the engine where the guest does not."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from magpie_local.domain.sizes import MIB
+
+if TYPE_CHECKING:
+    from magpie_local.domain.job import JobRecord
+    from magpie_local.domain.layout import AttemptFiles
+    from magpie_local.ports.clock import Clock
+
+#: Bytes by which a log's file may pass the job's limit: frames, and what the agent says of itself.
+_LOG_SLACK = 1 * MIB
+
+
+class Limits:
+    """Looks whether an attempt let its deadline or its log's limit pass: then the engine ends it.
+
+    Args:
+        files: the attempt's.
+        clock: what time it is.
+        slack: seconds that the guest has to enforce a timeout itself.
+    """
+
+    def __init__(self, files: AttemptFiles, clock: Clock, slack: float) -> None:
+        self._files = files
+        self._clock = clock
+        self._slack = slack
+        self.overdue = False
+        self.flooded = False
+
+    def passed(self, job: JobRecord) -> bool:
+        """Look now."""
+        if job.timeout is not None and job.started_at is not None:
+            self.overdue = self._clock.now() > job.started_at + job.timeout + self._slack
+        with contextlib.suppress(OSError):
+            self.flooded = self._files.log.stat().st_size > job.log_limit + _LOG_SLACK
+        return self.overdue or self.flooded
