@@ -95,6 +95,8 @@ class VmSpec:
     console: Path
     #: Of its network card. A fork's card starts with the template's; its agent is told the fork's own.
     mac: str
+    #: File that receives the agent's outputs port; None where nobody wants what comes there. The port is there anyway.
+    outputs: Path | None = None
     #: Where its memory comes from; None is fresh and its own. With a Snapshot it goes on where that stands.
     memory: RamFile | Snapshot | None = None
     #: It ends with the engine that started it, however that ends, until `LiveVms.resume` lets it go.

@@ -360,7 +360,7 @@ def emulator_path(architecture: str | None = None) -> str:
 
 def _claim_files(spec: VmSpec) -> None:
     """Make what QEMU writes to, and check what it maps: memory behind a file's end would kill it in mid-flight."""
-    claim(spec.log, spec.console)
+    claim(spec.log, spec.console, *([] if spec.outputs is None else [spec.outputs]))
     if isinstance(spec.memory, RamFile):
         make_new(spec.memory.path)
         os.truncate(spec.memory.path, spec.memory_mb * MIB)

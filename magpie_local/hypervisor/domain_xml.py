@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.ids import VmId
     from magpie_local.domain.vm import VmSpec
 
-CONTROL_PORT, LOG_PORT = "org.magpie.control", "org.magpie.log"
+CONTROL_PORT, LOG_PORT, OUTPUTS_PORT = "org.magpie.control", "org.magpie.log", "org.magpie.outputs"
 
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 #: For disks plugged in later; each costs 0.04 s of an emulated boot. What is there from the start sits on the root bus
@@ -104,7 +104,7 @@ def domain_xml(spec: VmSpec, accelerator: Accelerator, emulator: str) -> str:
     for event in ("on_poweroff", "on_reboot", "on_crash"):
         _text(domain, event, "destroy")
     _devices(domain, spec, machine, emulator)
-    arguments = [*_log_port(spec.log), *_cards(spec.mac), *_memory(spec)]
+    arguments = [*_file_ports(spec), *_cards(spec.mac), *_memory(spec)]
     _qemu_arguments(domain, arguments)
     _skip_cpu_questions(domain)
     ET.indent(domain)
@@ -201,19 +201,31 @@ def _on_root_bus(device: ET.Element, slot: int) -> None:
     ET.SubElement(device, "address", type="pci", domain="0", bus="0", slot=str(slot), function="0")
 
 
-def _log_port(log: Path) -> list[str]:
-    """Return the log's port as plain QEMU arguments.
+def _file_ports(spec: VmSpec) -> list[str]:
+    """Return the ports that end in files, as plain QEMU arguments.
 
     A session's libvirt hands file channels to virtlogd, which rotates them at 2 MiB: frames would be cut and lost.
-    This way QEMU itself appends to the file. The device is given as JSON, as libvirt's own are: QEMU makes those after
-    all others, so the port would not find its controller.
+    This way QEMU itself appends to the file. The outputs' port is always there: a fork's devices must be its
+    template's.
     """
-    port = {
-        "driver": "virtserialport", "bus": "virtio-serial0.0", "nr": 2,
-        "chardev": "magpie-log", "id": "magpie-log-port", "name": LOG_PORT,
+    return [
+        *_file_port(2, "magpie-log", LOG_PORT, spec.log),
+        *_file_port(3, "magpie-outputs", OUTPUTS_PORT, spec.outputs),
+    ]
+
+
+def _file_port(number: int, name: str, port: str, path: Path | None) -> list[str]:
+    """Return a port that ends in a file, or nowhere.
+
+    The device is given as JSON, as libvirt's own are: QEMU makes those after all others, so the port would not find
+    its controller.
+    """
+    device = {
+        "driver": "virtserialport", "bus": "virtio-serial0.0", "nr": number,
+        "chardev": name, "id": f"{name}-port", "name": port,
     }  # fmt: skip
-    chardev = f"file,id=magpie-log,path={_option(log)},append=on"
-    return ["-chardev", chardev, "-device", json.dumps(port)]
+    chardev = f"null,id={name}" if path is None else f"file,id={name},path={_option(path)},append=on"
+    return ["-chardev", chardev, "-device", json.dumps(device)]
 
 
 def _cards(mac: str) -> list[str]:

@@ -122,7 +122,7 @@ def _become_agent(record: Record, listener: socket.socket, disks: Path) -> None:
     bare = str(Path(__file__).with_name("bare.py"))
     command = [sys.executable, "-I", "-S", bare, "magpie_local.guest.agent.main"]
     ports = ["--control", f"fd:{listener.fileno()}", "--log", record.log, "--home", str(record.home)]
-    ports += ["--disks", str(disks)]
+    ports += ["--disks", str(disks), "--outputs", record.outputs or os.devnull]
     os.execv(command[0], command + ports)
 
 

@@ -250,6 +250,7 @@ class FakeHypervisor:
             log=str(spec.log), console=str(spec.console), boot_delay=0.0 if is_fork else self.faults.boot_delay,
             never_ready=self.faults.fork_silent if is_fork else self.faults.never_ready, held=spec.held,
             ram=str(spec.memory.path) if isinstance(spec.memory, RamFile) else None,
+            outputs=None if spec.outputs is None else str(spec.outputs),
         )  # fmt: skip
 
     async def _launch(self, record: Record, lock: int) -> None:

@@ -43,6 +43,8 @@ class Record:
     #: The file that stands for its memory, and whether others start from there, so that it must not go on.
     ram: str | None = None
     frozen: bool = False
+    #: The file that receives its outputs.
+    outputs: str | None = None
     #: Disks added while it ran.
     plugged: tuple[str, ...] = ()
 

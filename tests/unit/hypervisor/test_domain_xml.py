@@ -53,9 +53,11 @@ def test_audio_and_balloon_are_there_only_to_be_switched_off(spec):
     assert [device.get("model") for device in domain.iter("memballoon")] == ["none"]
 
 
-def test_qemu_is_given_the_log_port_the_cards_and_nothing_else_by_hand(spec):
-    chardev, port, network, card, *_ = _arguments(spec)[1::2]
-    assert _arguments(spec)[::2] == ["-chardev", "-device", "-netdev", "-device", "-netdev", "-device"]
+def test_qemu_is_given_the_ports_to_files_the_cards_and_nothing_else_by_hand(spec):
+    chardev, port, nowhere, outputs, network, card, *_ = _arguments(spec)[1::2]
+    assert _arguments(spec)[::2] == [*["-chardev", "-device"] * 2, *["-netdev", "-device"] * 2]
+    assert nowhere == "null,id=magpie-outputs"
+    assert json.loads(outputs)["name"] == "org.magpie.outputs"
     assert chardev == f"file,id=magpie-log,path={spec.log},append=on"
     assert json.loads(port)["name"] == "org.magpie.log"
     # A hub of this QEMU's own, with nothing else on it.
@@ -66,14 +68,14 @@ def test_qemu_is_given_the_log_port_the_cards_and_nothing_else_by_hand(spec):
 def test_the_cards_have_a_slot_of_their_own_however_many_disks_there_are(spec):
     full = replace(spec, disks=spec.disks * 25)
     slots = [int(address.get("slot", "")) for address in _parsed(full).iter("address")]
-    addresses = [json.loads(_arguments(full)[place])["addr"].split(".") for place in (7, 11)]
+    addresses = [json.loads(_arguments(full)[place])["addr"].split(".") for place in (11, 15)]
     assert len(slots) == len(set(slots))
     assert [int(slot, 16) in slots for slot, _ in addresses] == [False, False]
     assert [int(function, 16) for _, function in addresses] == [0, 1]
 
 
 def test_the_second_card_is_on_a_hub_of_its_own_under_an_address_of_its_own(spec):
-    network, card = _arguments(spec)[9:12:2]
+    network, card = _arguments(spec)[13:16:2]
     assert network == "hubport,id=magpie-manage-net,hubid=1"
     assert json.loads(card)["mac"] == "56" + spec.mac[2:]
 
@@ -85,6 +87,12 @@ def test_a_disk_may_carry_a_serial(spec):
     assert ET.fromstring(disk_xml(disk, [])).findtext("serial") == "workspace"
 
 
+def test_the_outputs_go_to_a_file_where_there_is_one(spec):
+    wanted, plain = replace(spec, outputs=Path("/o,1")), _arguments(spec)
+    assert _arguments(wanted)[5] == "file,id=magpie-outputs,path=/o,,1,append=on"
+    assert [*_arguments(wanted)[:5], *_arguments(wanted)[6:]] == [*plain[:5], *plain[6:]]
+
+
 @pytest.mark.parametrize("serial", ["x" * 21, "a b", "a,b", "ä"])
 def test_a_serial_that_no_disk_can_have_is_refused(serial):
     with pytest.raises(InvalidInput, match="1 to 20"):
@@ -92,7 +100,7 @@ def test_a_serial_that_no_disk_can_have_is_refused(serial):
 
 
 def test_memory_for_a_template_is_a_file_that_is_shared(spec):
-    name, backend, *machine = _arguments(replace(spec, memory=RamFile(path=Path("/t,x/ram"))))[6 * 2 :]
+    name, backend, *machine = _arguments(replace(spec, memory=RamFile(path=Path("/t,x/ram"))))[8 * 2 :]
     assert (name, machine) == ("-object", ["-machine", "memory-backend=magpie-ram"])
     assert json.loads(backend) | {"id": ""} == {
         "qom-type": "memory-backend-file", "id": "", "size": 512 << 20, "mem-path": "/t,x/ram", "share": True,
@@ -102,7 +110,7 @@ def test_memory_for_a_template_is_a_file_that_is_shared(spec):
 def test_a_fork_maps_memory_for_itself_and_waits_for_its_devices(spec):
     snapshot = Snapshot(ram=Path("/t/ram"), devices=Path("/t/devices"))
     arguments = _arguments(replace(spec, memory=snapshot))
-    backend = json.loads(arguments[13])
+    backend = json.loads(arguments[17])
     assert (backend["mem-path"], backend["share"]) == ("/t/ram", False)
     assert arguments[-2:] == ["-incoming", "defer"]
 
