@@ -14,6 +14,23 @@ WorkspaceEnd: TypeAlias = Literal["clean", "busy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutputsRecord:
+    """What came out of the outputs port. It may reach its file some moments after this record reached the log's."""
+
+    #: Regular files.
+    files: int
+    #: Size and CRC-32 of the whole stream.
+    size: int
+    crc: int
+    #: Patterns that matched nothing.
+    missed: tuple[str, ...]
+    #: Not all that was found is there; the note says why.
+    truncated: bool
+    #: What was left out, and why; usually empty.
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExitRecord:
     """How the script ended, as the agent saw it.
 
@@ -31,6 +48,8 @@ class ExitRecord:
     ended_at: float
     #: How the workspace was left: None where none was mounted, or where the guest goes on with it.
     workspace: WorkspaceEnd | None = None
+    #: None where the order asked for none.
+    outputs: OutputsRecord | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +78,20 @@ def _workspace(value: object) -> WorkspaceEnd | None:
     return "clean" if value == "clean" else "busy"
 
 
+def _outputs(value: object) -> OutputsRecord | None:
+    """Return what is said of the outputs; where that makes no sense, that they are of no use."""
+    match value:
+        case None:
+            return None
+        case {
+            "files": int(files), "bytes": int(size), "crc": int(crc), "missed": list(missed),
+            "truncated": bool(truncated), "note": str(note),
+        } if min(files, size, crc) >= 0:  # fmt: skip
+            told = tuple(str(pattern) for pattern in missed)
+            return OutputsRecord(files=files, size=size, crc=crc, missed=told, truncated=truncated, note=note)
+    return OutputsRecord(files=0, size=0, crc=0, missed=(), truncated=True, note="the guest's record makes no sense")
+
+
 def parse_exit(payload: bytes, nonce: str) -> ExitRecord | None:
     """Return the exit record in `payload`, or None where it is malformed or does not carry this attempt's nonce."""
     try:
@@ -76,6 +109,7 @@ def parse_exit(payload: bytes, nonce: str) -> ExitRecord | None:
         return ExitRecord(
             code=code, signal=signal, timed_out=raw["timed_out"] is True, stopped=raw["stopped"] is True,
             started_at=started_at, ended_at=ended_at, workspace=_workspace(raw.get("workspace")),
+            outputs=_outputs(raw.get("outputs")),
         )  # fmt: skip
     except (ValueError, KeyError, TypeError, OverflowError):
         return None

@@ -123,6 +123,8 @@ class AgentSession:
             "log_limit": order.log_limit,
             "persistent": order.persistent,
             "mask": order.mask,
+            "outputs": order.outputs,
+            "outputs_limit": order.outputs_limit,
             "script_size": len(order.script),
             "script_crc": zlib.crc32(order.script),
             **_renewal(order.renewal),

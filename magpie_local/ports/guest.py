@@ -35,6 +35,11 @@ class Order:
     #: Values that the log must not show: in its output each occurrence becomes `***`, also in base64, hex, and as URLs
     #: and JSON would hold it. Those with fewer than four characters stay.
     mask: tuple[str, ...] = field(default=(), repr=False)
+    #: Files that the agent writes to its outputs port as a tar stream when the script has ended: patterns, relative to
+    #: its working directory or absolute, with `*`, `?`, `[...]` and `**`; a folder is meant with all that is in it.
+    outputs: tuple[str, ...] = ()
+    #: Most bytes of that stream, its end (1,024 bytes) not counted.
+    outputs_limit: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

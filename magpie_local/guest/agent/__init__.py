@@ -16,6 +16,7 @@ free of imports.
     services  mount, network, ssh and halt
     network   the job's own network card, names and authorities
     workspace a disk that outlives the guest
+    outputs   files that a script leaves for its user: patterns finds them, tar writes them
     sshd      OpenSSH's server, and card: the network card that it listens on
     background  threads and programs, for what blocks
     processes the guest's processes

@@ -31,11 +31,14 @@ class HostProcess(Machine):
     home, a file for each field.
     """
 
-    def __init__(self, control: str, log: str, home: str, *, disks: str = "", patience: float = 0.0) -> None:
+    def __init__(
+        self, control: str, log: str, home: str, *, disks: str = "", outputs: str = os.devnull, patience: float = 0.0
+    ) -> None:
         super().__init__(home, log + ".script", patience)
         self._control = control
         self._log = log
         self._disks = disks
+        self._outputs = outputs
 
     def prepare(self) -> None:
         """Stand in the home folder: whoever moves that moves us. Adopt orphans, so that they stay ours."""
@@ -65,6 +68,10 @@ class HostProcess(Machine):
     def log(self) -> int:
         """Open the file at its end."""
         return os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def outputs(self) -> int:
+        """Open the file at its end."""
+        return os.open(self._outputs, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     def settle(self, identity: Mapping[str, str]) -> None:
         """Note an identity."""

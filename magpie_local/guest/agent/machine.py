@@ -60,7 +60,7 @@ if TYPE_CHECKING:
             ...
 
 
-CONTROL_PORT, LOG_PORT = "org.magpie.control", "org.magpie.log"
+CONTROL_PORT, LOG_PORT, OUTPUTS_PORT = "org.magpie.control", "org.magpie.log", "org.magpie.outputs"
 _PORTS = "/sys/class/virtio-ports"
 #: Seconds within which the kernel must have found the ports.
 _PORTS_PATIENCE = 30.0
@@ -93,6 +93,10 @@ class Machine:
 
     def log(self) -> int:
         """Open the log port."""
+        raise NotImplementedError
+
+    def outputs(self) -> int:
+        """Open the outputs port."""
         raise NotImplementedError
 
     def prepare(self) -> None:
@@ -138,7 +142,7 @@ class Machine:
 
 
 class GuestMachine(Machine):
-    """A virtual machine with our two virtio-serial ports. Where they are not, this is no guest of ours."""
+    """A virtual machine with our virtio-serial ports. Where they are not, this is no guest of ours."""
 
     def __init__(self) -> None:
         super().__init__("/root", "/run/magpie/script")
@@ -162,6 +166,10 @@ class GuestMachine(Machine):
     def log(self) -> int:
         """Open the log port, which may block."""
         return os.open(self._log, os.O_WRONLY)
+
+    def outputs(self) -> int:
+        """Open the outputs port, which may block."""
+        return os.open(_port(OUTPUTS_PORT), os.O_WRONLY)
 
     def settle(self, identity: Mapping[str, str]) -> None:
         """Take an identity; twice is as good as once."""

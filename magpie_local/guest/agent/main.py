@@ -1,11 +1,13 @@
 """Run the agent.
 
 In a guest without arguments; as a process of the host with `--control SOCKET --log FILE --home FOLDER`, where SOCKET
-is a path to listen at, or `fd:N` for a socket that listens already, and `--disks FOLDER` with a link for each disk.
+is a path to listen at, or `fd:N` for a socket that listens already. `--disks FOLDER` has a link for each disk,
+`--outputs FILE` gets what comes out of the outputs port.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 
 from magpie_local.domain import frames
@@ -32,7 +34,7 @@ def _host_process(given: dict[str, str]) -> Machine:
 
     return HostProcess(
         given["--control"], given["--log"], given["--home"], disks=given.get("--disks", ""),
-        patience=float(given.get("--patience", 0)),
+        outputs=given.get("--outputs", os.devnull), patience=float(given.get("--patience", 0)),
     )  # fmt: skip
 
 

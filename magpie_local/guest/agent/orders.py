@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Message = dict[str, Any]
 
+#: Seconds that the outputs of a script may take beyond the grace that it was given when it was told to end.
+OUTPUTS_GRACE = 5.0
 #: Seconds that the guest stays up for the host's last word after the exit record is written.
 LAST_WORD = 5.0
 #: Seconds that the guest waits for its order: a machine whose host has forgotten it must not stay for ever.
@@ -175,7 +177,7 @@ class Agent:
             self._refuse("halt", "this agent is at its warm-up, or mounting a disk")
         elif self._script is not None and self._state == "running":
             self._halt_by = time.monotonic() + grace
-            self._script.stop(grace)  # its exit record comes first
+            self._end_script(grace)  # its exit record comes first
         elif not self._services.halting:
             self._services.halt(grace, self._nonce)
 
@@ -204,21 +206,26 @@ class Agent:
         self._loop.cancel(self._forgotten)
         self._state, self._attempt, self._nonce = "running", order.attempt, order.nonce
         self._persistent = order.persistent
-        self._script = Script(self._loop, self._log, order, self._exited, self._settle_workspace)
+        self._script = Script(self._loop, self._log, order, self._exited, self._wind_up(order))
         self._script.start({**self._machine.env, **order.env}, self._services.folder)
         renew_us, spawn_us = (renewed - began) // 1000, (time.monotonic_ns() - renewed) // 1000
         self._control.send({"op": "started", "renew_us": renew_us, "spawn_us": spawn_us})
 
     def _stop(self, message: Message) -> None:
         if self._script is not None and self._state == "running":
-            self._script.stop(float(message["grace"]))
+            self._end_script(float(message["grace"]))
+
+    def _end_script(self, grace: float) -> None:
+        assert self._script is not None
+        self._script.stop(grace)
+        self._loop.after(grace + OUTPUTS_GRACE, self._services.hurry)
 
     def _bye(self, message: Message) -> None:
         if not self._persistent and not self._is_halting():
             self._loop.stop()
 
-    def _settle_workspace(self, done: Callable[[str | None], None]) -> None:
-        self._services.settle(persistent=self._persistent, done=done)
+    def _wind_up(self, order: RunOrder) -> Callable[[Callable[[Message], None]], None]:
+        return lambda done: self._services.wind_up(order, done)
 
     def _exited(self, code: int) -> None:
         self._state = "exited"

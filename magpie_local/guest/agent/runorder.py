@@ -27,6 +27,9 @@ class RunOrder:
         self.log_limit = int(message["log_limit"])
         #: Values that the log must not show.
         self.mask = texts(message.get("mask", []))
+        #: Patterns of files to hand over when it has ended, and most bytes of them.
+        self.outputs = texts(message.get("outputs", []))
+        self.outputs_limit = int(message.get("outputs_limit", 0))
         self.now = float(message["now"])
         self.entropy = bytes.fromhex(message["entropy"])
         self.path = path

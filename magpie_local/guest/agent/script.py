@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from magpie_local.guest.agent.masked import MaskedLog
     from magpie_local.guest.agent.runorder import RunOrder
 
-    Settle = Callable[[Callable[[str | None], None]], None]
+    Facts = dict[str, Any]
+    Settle = Callable[[Callable[[Facts], None]], None]
 
 if not TYPE_CHECKING:
     # The core of `signal`, without the enums that cost an emulated guest a tenth of a second.
@@ -47,7 +48,8 @@ class Script:
         log: gets its output and the marks.
         order: what to run, and how.
         ended: called with its exit code once the exit record is written.
-        settle: has all that it wrote reach its disk before that record, and calls back with the workspace's end.
+        settle: has its outputs handed over and all that it wrote reach its disk before that record, and calls back with
+            what the record says of that.
     """
 
     def __init__(
@@ -146,10 +148,10 @@ class Script:
         if self._masked is not None:
             self._masked.flush()
         self._log.flush()
-        self._settle(lambda workspace: self._conclude(end, workspace))
+        self._settle(lambda facts: self._conclude(end, facts))
 
-    def _conclude(self, end: os.waitid_result, workspace: str | None) -> None:
-        record = self._record(end) | {"workspace": workspace}
+    def _conclude(self, end: os.waitid_result, facts: Facts) -> None:
+        record = self._record(end) | facts
         self._log.mark(frames.EXIT, frames.pack(record))
         self._ended(record["code"])
         if not self._order.persistent:
@@ -177,8 +179,8 @@ def _masked(loop: Loop, log: Log, secrets: list[str]) -> MaskedLog | None:
     return MaskedLog(loop, log, secrets)
 
 
-def _nothing_to_settle(done: Callable[[str | None], None]) -> None:
-    done(None)
+def _nothing_to_settle(done: Callable[[Facts], None]) -> None:
+    done({})
 
 
 def _spawn(path: str, env: Mapping[str, str], folder: str, out: int, err: int) -> int:

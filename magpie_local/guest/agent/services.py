@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from magpie_local.guest.agent.loop import Loop
     from magpie_local.guest.agent.machine import Disk, Doorman, Machine, Network
     from magpie_local.guest.agent.network import Config
+    from magpie_local.guest.agent.outputs import Outputs
+    from magpie_local.guest.agent.runorder import RunOrder
 
     Message = dict[str, Any]
 
@@ -51,6 +53,9 @@ class Services:
         self._configs: list[Config] = []
         #: How the workspace was left.
         self._left: str | None = None
+        #: A script's, while they are handed over.
+        self._outputs: Outputs | None = None
+        self._hurried = False
         #: A mount is under way.
         self.mounting = False
         #: The guest is coming to its end.
@@ -116,19 +121,42 @@ class Services:
         else:
             self._send({"op": "ssh", "host_key": outcome})
 
-    def settle(self, *, persistent: bool, done: Callable[[str | None], None]) -> None:
-        """Have the workspace's data reach its disk at a script's end, then call `done` with how it was left.
+    def wind_up(self, order: RunOrder, done: Callable[[Message], None]) -> None:
+        """Hand over a script's outputs and have its data reach the disk; `done` gets what the exit record says of that.
 
-        A persistent guest goes on, and keeps it. Another one is ended here, all but the agent.
+        A persistent guest goes on. Where there is anything to do in another one, all but the agent is ended first.
         """
+        if not order.persistent and (order.outputs or self._disk is not None):
+            self._close_door()
+            self._machine.signal_all(signal.SIGKILL)
+
+        def collected(outputs: Message | Trouble | None) -> None:
+            self._outputs = None
+            self._settle(order, lambda workspace: done({"workspace": workspace, "outputs": outputs}))
+
+        if not order.outputs:
+            collected(None)
+            return
+        from magpie_local.guest.agent.outputs import Outputs  # not every script has some
+
+        outputs = self._outputs = Outputs(order.outputs, self.folder, order.outputs_limit)
+        if self._hurried:
+            outputs.hurry()
+        in_background(self._loop, lambda: outputs.collect(self._machine.outputs), collected)
+
+    def hurry(self) -> None:
+        """Have the outputs end where they are: the script was told to end, and its time is over."""
+        self._hurried = True
+        if self._outputs is not None:
+            self._outputs.hurry()
+
+    def _settle(self, order: RunOrder, done: Callable[[str | None], None]) -> None:
         disk = self._disk
         if disk is None:
             done(None)
-        elif persistent:
+        elif order.persistent:
             in_background(self._loop, disk.sync, lambda outcome: done(self._told(outcome)))
         else:
-            self._close_door()
-            self._machine.signal_all(signal.SIGKILL)
             self._release(done)
 
     def _release(self, done: Callable[[str | None], None]) -> None:

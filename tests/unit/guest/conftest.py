@@ -84,6 +84,8 @@ class AgentProcess:
         command = [sys.executable, "-I", "-S", str(_BARE), "magpie_local.guest.agent.main"]
         command += ["--control", str(self.control), "--log", str(self.log), "--home", str(self.home)]
         command += ["--patience", str(patience), "--disks", str(folder / "disks")]
+        self.outputs = folder / "outputs.tar"
+        command += ["--outputs", str(self.outputs)]
         # As a shell does with what it starts in the background, and as the guest's init does.
         before = [(number, signal.signal(number, signal.SIG_IGN)) for number in (signal.SIGINT, signal.SIGUSR1)]
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
