@@ -15,7 +15,7 @@ from magpie_local.guest.identity import new_identity
 from magpie_local.ports.guest import GuestState, Launch, Mounted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping
     from pathlib import Path
 
     from magpie_local.domain.exitrecord import WorkspaceEnd
@@ -31,7 +31,7 @@ _MAX_MESSAGE = 64 * 1024
 #: What each request is answered with, when it is not refused.
 _ANSWERS = {
     "settle": "settled", "exercise": "exercised", "run": "started", "mount": "mounted", "ssh": "ssh", "halt": "halted",
-    "network": "networked",
+    "network": "networked", "upload": "uploaded",
 }  # fmt: skip
 
 Answer: TypeAlias = GuestState | Launch | Mounted | str | None
@@ -129,7 +129,7 @@ class AgentSession:
             "script_crc": zlib.crc32(order.script),
             **_renewal(order.renewal),
         }
-        return cast(Launch, await self._ask("started", message, order.script))
+        return cast(Launch, await self._ask("started", message, _at_once(order.script)))
 
     async def mount(self, *, check: bool, serial: str = "workspace", path: str = "/workspace") -> Mounted:
         """Mount the disk with `serial`, after a check where told to.
@@ -149,6 +149,15 @@ class AgentSession:
             HostError: the agent refused.
         """
         return cast(str, await self._ask("ssh", {"op": "ssh", "authorized": authorized, "address": address}))
+
+    async def upload(self, blocks: Iterable[bytes], *, size: int, crc: int) -> None:
+        """Unpack a tar file, given in pieces, in the guest.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused: there is no room for it, say.
+        """
+        await self._ask("uploaded", {"op": "upload", "size": size, "crc": crc}, _from_disk(blocks))
 
     async def join(self, network: GuestConfig, authorities: Mapping[str, str] | None = None) -> None:
         """Set up the guest's card, and the names and authorities that it knows.
@@ -195,27 +204,31 @@ class AgentSession:
         self._writer.transport.abort()
         await asyncio.sleep(0)  # the transport closes its socket now
 
-    async def _ask(self, waiting: str, message: dict[str, object], blob: bytes = b"") -> Answer:
+    async def _ask(self, waiting: str, message: dict[str, object], blobs: AsyncIterator[bytes] | None = None) -> Answer:
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[waiting] = answer
         try:
-            await self._send(message, blob)
+            await self._send(message, blobs, answer)
             return await answer
         finally:
             del self._waiting[waiting]
             if answer.done() and not answer.cancelled():
                 answer.exception()  # looked at, also where sending failed first
 
-    async def _send(self, message: dict[str, object], blob: bytes = b"") -> None:
+    async def _send(
+        self,
+        message: dict[str, object],
+        blobs: AsyncIterator[bytes] | None = None,
+        answer: asyncio.Future[Answer] | None = None,
+    ) -> None:
+        """Send a message, and what belongs to it as long as there is no answer."""
         async with self._sending:
             self._check()
             whole = False
             try:
                 self._writer.write(frames.message_frame(message))
-                for frame in frames.blob_frames(blob):
-                    await self._writer.drain()
-                    self._check()  # it may have been closed meanwhile
-                    self._writer.write(frame)
+                if blobs is not None:
+                    await self._send_blobs(blobs, answer)
                 whole = True
                 await self._writer.drain()
             except OSError as error:
@@ -224,6 +237,15 @@ class AgentSession:
             finally:
                 if not whole:  # cancelled within: the agent forgets a half order when its sender leaves
                     self._writer.transport.abort()
+
+    async def _send_blobs(self, blobs: AsyncIterator[bytes], answer: asyncio.Future[Answer] | None) -> None:
+        async for blob in blobs:
+            for frame in frames.blob_frames(blob):
+                await self._writer.drain()
+                self._check()  # it may have been closed meanwhile
+                if answer is not None and answer.done():
+                    return  # refused: the agent drops what comes behind that
+                self._writer.write(frame)
 
     def _check(self) -> None:
         if self._lost is not None:
@@ -251,7 +273,7 @@ class AgentSession:
                 self._answer(f"state {message.get('id')}", answer)
             case {"op": "started", "renew_us": int(renew), "spawn_us": int(spawn)}:
                 self._answer("started", Launch(renew=renew / 1e6, spawn=spawn / 1e6))
-            case {"op": "settled" | "exercised" | "networked" as done}:
+            case {"op": "settled" | "exercised" | "networked" | "uploaded" as done}:
                 self._answer(done, None)
             case {
                 "op": "mounted", "fsck": int() | None as fsck, "grown": bool(grown), "took_us": int(took),
@@ -288,6 +310,20 @@ class AgentSession:
             if not answer.done():
                 answer.set_exception(GuestLost(self._lost.message))
         self._over.set()
+
+
+async def _at_once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+async def _from_disk(blocks: Iterable[bytes]) -> AsyncIterator[bytes]:
+    """Give blocks that are read while they are asked for, which may take a while."""
+    pieces = iter(blocks)
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
+    except OSError as error:
+        raise HostError(f"What is to be uploaded can't be read: {error.strerror or error}.", hint="") from error
 
 
 def _renewal(renewal: Renewal) -> dict[str, object]:

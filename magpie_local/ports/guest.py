@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from magpie_local.domain.vm import SSH_ADDRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from magpie_local.domain.exitrecord import WorkspaceEnd
@@ -94,6 +94,22 @@ class GuestServices(Protocol):
         Raises:
             GuestLost: the channel broke.
             HostError: there is no such disk, no ext4 on it, or it needs a repair that loses something.
+        """
+        ...
+
+    async def upload(self, blocks: Iterable[bytes], *, size: int, crc: int) -> None:
+        """Unpack a tar file in the guest, as root: before the order, after a mount. Twice, it is done twice.
+
+        Relative names begin where the script will start; absolute ones are the guest's. Permissions are kept, parents
+        are made, files that are there are replaced.
+
+        Args:
+            blocks: the file in pieces, best of about a MiB; each is fetched in a thread.
+            size, crc: of the whole file, bytes and CRC-32.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: there is no room for it, something is in the way, or it can't be read.
         """
         ...
 

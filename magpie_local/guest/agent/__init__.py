@@ -9,11 +9,11 @@ free of imports.
     loop      epoll and timers
     control   the control port: messages in and out, clients that come and go
     orders    what was told: one handler per op
-    runorder  an order, while its script comes in
+    parcel    raw bytes while they come in: those of a runorder, or of uploads, which are unpacked
     identity  what tells this VM from all others
     renewal   fresh randomness and the right time
     warmup    a harmless script, so that the real one starts faster
-    services  mount, network, ssh and halt
+    services  mount, upload, network, ssh and halt
     network   the job's own network card, names and authorities
     workspace a disk that outlives the guest
     outputs   files that a script leaves for its user: patterns finds them, tar writes them

@@ -57,15 +57,18 @@ def in_background(loop: Loop, work: Callable[[], T], done: Callable[[T | Trouble
     _thread.start_new_thread(carry_out, ())
 
 
-def run_program(argv: list[str]) -> tuple[int, str]:
-    """Run a program to its end; return its exit code (negative: the signal that ended it) and its last words.
+def run_program(argv: list[str], source: int | None = None) -> tuple[int, str]:
+    """Run a program to its end, with the descriptor `source` or nothing to read.
+
+    Returns:
+        Its exit code (negative: the signal that ended it) and its last words.
 
     Raises:
         Trouble: it can't be started.
     """
     words = os.memfd_create("words")
     try:
-        pid = spawn(argv, words)
+        pid = spawn(argv, words, source)
         status = os.waitpid(pid, 0)[1]
         size = os.fstat(words).st_size
         text = os.pread(words, _MAX_WORDS, max(0, size - _MAX_WORDS))
@@ -74,17 +77,18 @@ def run_program(argv: list[str]) -> tuple[int, str]:
         os.close(words)
 
 
-def spawn(argv: list[str], output: int) -> int:
-    """Start a program in a session of its own, with nothing to read; return its process.
+def spawn(argv: list[str], output: int, source: int | None = None) -> int:
+    """Start a program in a session of its own, with `source` or nothing to read; return its process.
 
     Raises:
         Trouble: it can't be started.
     """
+    nothing = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     try:
         pid = os.posix_spawn(
             argv[0], argv, ENV, setsid=True, setsigmask=(), setsigdef=range(1, 32),
             file_actions=[
-                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                nothing if source is None else (os.POSIX_SPAWN_DUP2, source, 0),
                 (os.POSIX_SPAWN_DUP2, output, 1),
                 (os.POSIX_SPAWN_DUP2, output, 2),
             ],

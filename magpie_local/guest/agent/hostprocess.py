@@ -34,7 +34,7 @@ class HostProcess(Machine):
     def __init__(
         self, control: str, log: str, home: str, *, disks: str = "", outputs: str = os.devnull, patience: float = 0.0
     ) -> None:
-        super().__init__(home, log + ".script", patience)
+        super().__init__(home, log + ".script", log + ".upload", patience)
         self._control = control
         self._log = log
         self._disks = disks
@@ -50,7 +50,9 @@ class HostProcess(Machine):
     def locate(self) -> None:
         """Follow the home folder: a waiting VM's goes to its job."""
         self.home = self.env["HOME"] = os.getcwd()
-        self.script = os.path.join(os.path.dirname(self.home), os.path.basename(self.script))
+        beside = os.path.dirname(self.home)
+        self.script = os.path.join(beside, os.path.basename(self.script))
+        self.parcel = os.path.join(beside, os.path.basename(self.parcel))
 
     def control(self, loop: Loop) -> Control:
         """Listen at the path, or take over the listening socket of `fd:N`."""

@@ -77,14 +77,19 @@ _BASE_ENV = {
 class Machine:
     """What the agent asks of the place where it runs.
 
-    `home` is the script's working directory and HOME, `script` the path where its text is kept; `patience` is how many
+    `home` is the script's working directory and HOME, `script` the path where its text is kept, `parcel` one
+    where much can be kept for a moment; `patience` is how many
     seconds the agent waits for its order (0: as long as it usually does).
     """
 
-    def __init__(self, home: str, script: str, patience: float = 0.0) -> None:
+    #: Whether absolute names of files are this place's own.
+    anywhere = False
+
+    def __init__(self, home: str, script: str, parcel: str, patience: float = 0.0) -> None:
         self.patience = patience
         self.home = home
         self.script = script
+        self.parcel = parcel
         self.env = {**_BASE_ENV, "HOME": home}
 
     def control(self, loop: Loop) -> Control:
@@ -144,8 +149,11 @@ class Machine:
 class GuestMachine(Machine):
     """A virtual machine with our virtio-serial ports. Where they are not, this is no guest of ours."""
 
+    anywhere = True
+
     def __init__(self) -> None:
-        super().__init__("/root", "/run/magpie/script")
+        # What is uploaded may be more than the memory holds, which /run is in.
+        super().__init__("/root", "/run/magpie/script", "/var/tmp/magpie-upload")
         self._control = self._log = ""
 
     def prepare(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from magpie_local.guest.agent.identity import FIELDS
+from magpie_local.guest.agent.parcel import Upload
 from magpie_local.guest.agent.runorder import RunOrder
 from magpie_local.guest.agent.script import Script
 from magpie_local.guest.agent.services import Services
@@ -40,8 +41,8 @@ class Agent:
         self._machine = machine
         #: Seconds that a halt has left, while the script it waits for is ending.
         self._halt_by: float | None = None
-        #: The order whose bytes are still coming in.
-        self._incoming: RunOrder | None = None
+        #: The order or upload whose bytes are still coming in.
+        self._incoming: RunOrder | Upload | None = None
         self._script: Script | None = None
         self._services = Services(loop, log, machine, control.send)
         self._attempt: str | None = None
@@ -58,6 +59,7 @@ class Agent:
             "mount": self._mount,
             "ssh": self._ssh,
             "network": self._network,
+            "upload": self._upload,
             "run": self._run,
             "stop": self._stop,
             "halt": self._halt,
@@ -128,9 +130,20 @@ class Agent:
             return
         self._void()
         self._machine.locate()
-        self._incoming = RunOrder(message, self._machine.script)
-        if self._incoming.missing == 0:
-            self._start()
+        self._expect(RunOrder(message, self._machine.script))
+
+    def _upload(self, message: Message) -> None:
+        if not self._is_free("upload"):
+            return
+        self._void()
+        self._machine.locate()
+        self._be_patient()
+        try:
+            upload = Upload(message, self._machine.parcel)
+        except OSError as error:
+            self._refuse("upload", f"it can't be kept: {error}")
+            return
+        self._expect(upload)
 
     def _is_free(self, op: str) -> bool:
         """Return whether nothing has been asked that stands in the way of `op`; refuse it otherwise."""
@@ -138,8 +151,8 @@ class Agent:
             self._refuse(op, f"this agent has taken an order before: attempt {self._attempt}")
         elif self._exercising:
             self._refuse(op, "this agent is at its warm-up")
-        elif self._services.mounting:
-            self._refuse(op, "this agent is mounting a disk")
+        elif self._services.busy:
+            self._refuse(op, f"this agent is {self._services.busy}")
         elif self._is_halting():
             self._refuse(op, "this agent is ending its guest")
         else:
@@ -173,28 +186,37 @@ class Agent:
 
     def _halt(self, message: Message) -> None:
         grace = float(message["grace"])
-        if self._exercising or self._services.mounting:
-            self._refuse("halt", "this agent is at its warm-up, or mounting a disk")
+        if self._exercising or self._services.busy:
+            self._refuse("halt", f"this agent is {self._services.busy or 'at its warm-up'}")
         elif self._script is not None and self._state == "running":
             self._halt_by = time.monotonic() + grace
             self._end_script(grace)  # its exit record comes first
         elif not self._services.halting:
             self._services.halt(grace, self._nonce)
 
+    def _expect(self, parcel: RunOrder | Upload) -> None:
+        self._incoming = parcel
+        self._take(b"")
+
     def _take(self, data: bytes) -> None:
-        if self._incoming is None:
+        parcel = self._incoming
+        if parcel is None:
             return  # what follows a refused order
         try:
-            self._incoming.take(data)
-        except ValueError as error:
+            parcel.take(data)
+        except (ValueError, OSError) as error:
             self._void(str(error))
             return
-        if self._incoming.missing == 0:
-            self._start()
+        if parcel.missing > 0:
+            return
+        self._incoming = None
+        if isinstance(parcel, Upload):
+            self._be_patient()
+            self._services.unpack(parcel)
+        else:
+            self._start(parcel)
 
-    def _start(self) -> None:
-        order, self._incoming = self._incoming, None
-        assert order is not None
+    def _start(self, order: RunOrder) -> None:
         order.close()
         began = time.monotonic_ns()
         try:
@@ -237,11 +259,12 @@ class Agent:
         elif not self._persistent:
             self._loop.after(LAST_WORD, self._loop.stop)
 
-    def _void(self, reason: str = "the order did not come whole") -> None:
+    def _void(self, reason: str = "the bytes did not come whole") -> None:
         if self._incoming is not None:
+            op = self._incoming.op
             self._incoming.close()
             self._incoming = None
-            self._refuse("run", f"{reason}; nothing was started")
+            self._refuse(op, f"{reason}; nothing was {'started' if op == 'run' else 'unpacked'}")
 
     def _refuse(self, op: object, reason: str) -> None:
         self._control.send({"op": "refused", "to": str(op), "message": reason})

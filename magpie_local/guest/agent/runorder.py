@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from binascii import crc32
+from magpie_local.guest.agent.parcel import Parcel
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 
-class RunOrder:
-    """An order and its script, which goes to a file at once: a guest may be small.
+class RunOrder(Parcel):
+    """An order and its script.
 
     Raises:
         KeyError, TypeError, ValueError, AttributeError: the message is no such order.
@@ -32,30 +31,7 @@ class RunOrder:
         self.outputs_limit = int(message.get("outputs_limit", 0))
         self.now = float(message["now"])
         self.entropy = bytes.fromhex(message["entropy"])
-        self.path = path
-        #: Bytes of the script that are still to come.
-        self.missing = int(message["script_size"])
-        self._expected_crc = int(message["script_crc"])
-        self._crc = 0
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o700)
-
-    def take(self, data: bytes) -> None:
-        """Take the next bytes of the script.
-
-        Raises:
-            ValueError: these are not the bytes that were announced.
-        """
-        self.missing -= len(data)
-        self._crc = crc32(data, self._crc)
-        if self.missing < 0 or (self.missing == 0 and self._crc != self._expected_crc):
-            raise ValueError("the script was damaged on its way")
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._file, view) :]
-
-    def close(self) -> None:
-        """Close the script's file."""
-        os.close(self._file)
+        super().__init__("run", path, int(message["script_size"]), int(message["script_crc"]))
 
 
 def texts(value: object) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from magpie_local.guest.agent.machine import Disk, Doorman, Machine, Network
     from magpie_local.guest.agent.network import Config
     from magpie_local.guest.agent.outputs import Outputs
+    from magpie_local.guest.agent.parcel import Upload
     from magpie_local.guest.agent.runorder import RunOrder
 
     Message = dict[str, Any]
@@ -31,7 +32,7 @@ LOOK = 0.1
 
 
 class Services:
-    """The ops mount, network, ssh and halt, and what the end of a script has to do with them.
+    """The ops mount, upload, network, ssh and halt, and what the end of a script has to do with them.
 
     Args:
         loop: the agent's loop.
@@ -56,8 +57,8 @@ class Services:
         #: A script's, while they are handed over.
         self._outputs: Outputs | None = None
         self._hurried = False
-        #: A mount is under way.
-        self.mounting = False
+        #: What is under way that an order has to wait for; empty: nothing.
+        self.busy = ""
         #: The guest is coming to its end.
         self.halting = False
 
@@ -72,17 +73,36 @@ class Services:
             self._send(self._mounted)
             return
         check, disk = message["check"] is True, self._machine.disk(str(message["serial"]), str(message["path"]))
-        self.mounting = True
+        self.busy = "mounting a disk"
         in_background(self._loop, lambda: disk.mount(check=check), lambda outcome: self._after_mount(disk, outcome))
 
     def _after_mount(self, disk: Disk, outcome: Message | Trouble) -> None:
-        self.mounting = False
+        self.busy = ""
         if isinstance(outcome, Trouble):
             self._refuse("mount", outcome)
             return
         self._disk = disk
         self._mounted = {"op": "mounted", **outcome}
         self._send(self._mounted)
+
+    def unpack(self, upload: Upload) -> None:
+        """Unpack an upload where the script will start."""
+        from magpie_local.guest.agent.uploads import unpack  # not every script has some
+
+        self.busy = "unpacking an upload"
+        folder, anywhere = self.folder, self._machine.anywhere
+        in_background(
+            self._loop, lambda: unpack(upload.file, folder, anywhere=anywhere),
+            lambda outcome: self._after_unpack(upload, outcome),
+        )  # fmt: skip
+
+    def _after_unpack(self, upload: Upload, outcome: Trouble | None) -> None:
+        self.busy = ""
+        upload.close()
+        if outcome is None:
+            self._send({"op": "uploaded"})
+        else:
+            self._refuse("upload", outcome)
 
     def network(self, message: Message) -> None:
         """Be on the network as the host says, whatever it has said before; answer when that is so."""
