@@ -48,7 +48,11 @@ class FakeLinker:
         if card is None:
             return None
         readable, _, _ = select.select([card], [], [], 0)
-        return None if readable and card.recv(1, socket.MSG_PEEK) == b"" else self.paths[vm_id]
+        try:
+            ended = readable and card.recv(1, socket.MSG_PEEK) == b""
+        except ConnectionResetError:
+            ended = True
+        return None if ended else self.paths[vm_id]
 
     async def link(self, vm_id: VmId, path: str) -> None:
         await self.unlink(vm_id)
@@ -113,7 +117,12 @@ async def test_an_address_that_this_machine_gets_later_is_out_of_reach_too(world
     await networks.attach_default(vm)
     world.run("ip", "-n", world.here, "addr", "add", f"{later}/32", "dev", "lo")
     world.serve(world.here, 9, later)
-    assert await asyncio.to_thread(_probe, cards.cards[vm], [THERE4, later]) == {THERE4}
+    # The gate hears of it from the kernel, and has to be given the CPU for that.
+    for _ in range(5):
+        reached = await asyncio.to_thread(_probe, cards.cards[vm], [THERE4, later])
+        if reached == {THERE4}:
+            break
+    assert reached == {THERE4}
 
 
 async def test_a_gate_ends_with_its_vm_and_leaves_nothing(world, networks, cards, folder):
