@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 import signal
@@ -11,17 +12,21 @@ import tempfile
 import time
 import uuid
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from magpie_local.domain.archive import Upload
 from magpie_local.domain.exitrecord import parse_exit, parse_halt
 from magpie_local.domain.frames import EXIT, HALT, STDERR, STDOUT, LogReader
 from magpie_local.domain.identity import ENTROPY_SIZE, Renewal, mac_of
 from magpie_local.domain.ids import new_vm_id
+from magpie_local.domain.network import GuestConfig
 from magpie_local.domain.vm import Condition, Disk, VmSpec
+from magpie_local.engine.packing import pack
+from magpie_local.engine.unpacking import unpack
 from magpie_local.errors import HostError
 from magpie_local.guest.channel import AgentGuest, AgentSession
 from magpie_local.hypervisor.adapter import LibvirtHypervisor
@@ -48,13 +53,13 @@ class Vm:
     session: AgentSession
     hypervisor: LibvirtHypervisor
 
-    async def run(self, script: str, *, persistent: bool = False) -> ExitRecord:
-        """Run a script to its end."""
+    async def run(self, script: str, *, persistent: bool = False, **more: Any) -> ExitRecord:
+        """Run a script to its end; `more` are further fields of its order."""
         order = Order(
             attempt_id=self.spec.attempt_id, nonce="n", script=script.encode(), env={}, timeout=None,
             log_limit=1 << 20, renewal=renewal(), persistent=persistent,
         )  # fmt: skip
-        await self.session.run(order)
+        await self.session.run(replace(order, **more))
         await self.session.exited()
         await eventually(lambda: self.frames(EXIT) != [])
         record = parse_exit(self.frames(EXIT)[0], "n")
@@ -103,7 +108,7 @@ class Bench:
         spec = VmSpec(
             id=vm_id, state_id="state", attempt_id=str(uuid.uuid4()), vcpus=1, memory_mb=256, image=image,
             disks=(scratch, *disks), control=folder / "control", log=folder / "log", console=folder / "console",
-            mac=mac_of(vm_id),
+            mac=mac_of(vm_id), outputs=folder / "outputs",
         )  # fmt: skip
         try:
             await self.hypervisor.start(spec)
@@ -280,6 +285,72 @@ async def test_a_persistent_vm_is_open_to_ssh_until_it_is_halted(bench: Bench, k
         assert halted is not None
         assert halted.workspace == "clean"
     tool("e2fsck", "-fn", bench.raw(disk))
+
+
+async def test_a_script_gets_its_files_and_network_and_gives_back_outputs_without_secrets(
+    bench: Bench, tmp_path: Path
+) -> None:
+    secret, large = "s3cr3t value/1", os.urandom(6_000_000)
+    uploads = [
+        Upload(path="in/large.bin", content=large),
+        Upload(path="/opt/magpie/tool", content=b"#!/bin/sh\necho tool\n", mode=0o755),
+        Upload(path="in/empty", source=_empty(tmp_path)),
+    ]  # fmt: skip
+    packed = pack(uploads, tmp_path / "uploads.tar")
+    network = GuestConfig(
+        addresses=("10.9.8.7/24", "fd09::7/64"), gateways=("10.9.8.1", "fd09::1"), dns=("10.9.8.1",), mtu=1400,
+        hosts=("10.9.8.9 first",),
+    )  # fmt: skip
+    async with bench.vm() as vm:
+        await vm.session.settle(await AgentGuest().new_identity(vm.spec.id), renewal())
+        await vm.session.upload(packed.blocks(), size=packed.size, crc=packed.crc)
+        authorities = {"/usr/local/share/ca-certificates/host.crt": "A CERTIFICATE\n"}
+        await vm.session.join(network, authorities)
+        await vm.session.join(replace(network, hosts=("10.9.8.9 first", "10.9.8.10 second")), authorities)
+        record = await vm.run(
+            "set -e; md5sum < in/large.bin; /opt/magpie/tool; stat -c %a in/empty;"
+            "ip -br addr show eth0; ip route show default; ip -6 route show default; cat /sys/class/net/eth0/mtu;"
+            "cat /etc/resolv.conf; getent hosts second; grep -c 'A CERTIFICATE' /etc/ssl/certs/ca-certificates.crt;"
+            "echo $SECRET; echo $SECRET | base64; echo -n $SECRET | od -An -tx1 | tr -d ' \\n'; echo;"
+            "mkdir -p out/sub; cp in/large.bin out/sub/; echo small > out/small; ln -s small out/link; exit 3",
+            env={"SECRET": secret}, mask=(secret,), outputs=("out/", "none*"), outputs_limit=10_000_000,
+        )  # fmt: skip
+    words = vm.output().split("\n")
+    assert words[:3] == [f"{hashlib.md5(large).hexdigest()}  -", "tool", "755"], words
+    assert {"10.9.8.7/24", "fd09::7/64"} <= set(words[3].split())
+    assert "via 10.9.8.1 " in words[4]
+    assert "via fd09::1 " in words[5]
+    assert words[6:10] == ["1400", "nameserver 10.9.8.1", "10.9.8.10       second", "1"]
+    assert words[10] == "***"
+    assert words[11].startswith("***")
+    assert words[12] == "***"
+    assert record.code == 3
+    assert record.outputs is not None
+    assert (record.outputs.files, record.outputs.missed, record.outputs.truncated) == (2, ("none*",), False)
+    assert vm.spec.outputs is not None
+    target = tmp_path / "outputs"
+    result = unpack(
+        vm.spec.outputs, target, size=record.outputs.size, crc=record.outputs.crc, max_size=10_000_000
+    )  # fmt: skip
+    assert result.notes == ("out/link: a symbolic link",)
+    assert (target / "out/sub/large.bin").read_bytes() == large
+    assert vm.spec.outputs.stat().st_mode & 0o777 == 0o600
+
+
+async def test_an_upload_without_room_is_refused(bench: Bench, tmp_path: Path) -> None:
+    async with bench.vm(bench.workspace(16)) as vm:
+        await vm.session.mount(check=False)
+        packed = pack([Upload(path="large", content=bytes(20_000_000))], tmp_path / "uploads.tar")
+        with pytest.raises(HostError, match="No space left"):
+            await vm.session.upload(packed.blocks(), size=packed.size, crc=packed.crc)
+        assert (await vm.run("pwd")).workspace == "clean"
+
+
+def _empty(folder: Path) -> Path:
+    path = folder / "empty"
+    path.mkdir()
+    path.chmod(0o755)
+    return path
 
 
 @dataclass

@@ -209,6 +209,13 @@ def test_limits_hold(place: Path) -> None:
     assert unpacked(place, data, max_size=2000, max_entries=3).files == 2
 
 
+@pytest.mark.parametrize("second", ["a", "./a", "a/b"])
+def test_a_name_twice_is_refused(place: Path, second: str) -> None:
+    with pytest.raises(TransferRefused, match=r"twice|as a file and as a folder"):
+        unpacked(place, tar(("a", FILE), (second, FILE)))
+    assert os.listdir(place) == ["stream"]
+
+
 def test_what_comes_behind_the_announced_size_is_not_read(place: Path) -> None:
     data = tar(("a", FILE))
     (place / "stream").write_bytes(data + b"more")
