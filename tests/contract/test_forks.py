@@ -7,6 +7,7 @@ import hashlib
 import pickle
 import subprocess
 import sys
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,6 +105,21 @@ async def test_forks_of_a_template_that_is_gone_share_nothing_that_is_written_la
     third = await _fork(world, hypervisor, frozen)
     assert await _run(runner, third, script % b"third") == b"third\n"
     assert frozen.digests() == before
+
+
+async def test_a_fork_has_outputs_of_its_own_though_its_template_had_none(world, hypervisor, runner, frozen):
+    spec = await world.spec(base=frozen.disk, memory=frozen.snapshot)
+    spec = replace(spec, outputs=spec.log.with_name("outputs"))
+    await hypervisor.start(spec)
+    session = await AgentGuest().connect(spec.control)
+    await session.run(replace(runner.order(spec, b"echo result > x"), outputs=("x",), outputs_limit=4096))
+    await session.exited()
+    said = (await runner.log_with_exit(spec)).exit.outputs
+    await session.close()
+    await world.eventually(lambda: spec.outputs.stat().st_size == said.size)
+    assert (said.files, said.crc) == (1, zlib.crc32(spec.outputs.read_bytes()))
+    assert b"result\n" in spec.outputs.read_bytes()
+    assert spec.outputs.stat().st_mode & 0o777 == 0o600
 
 
 async def test_twenty_forks_at_once_all_answer(world, hypervisor, frozen):
