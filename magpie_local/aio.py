@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from magpie_local.api.forks import verify_forks
 from magpie_local.api.networks import AsyncNetworks
 from magpie_local.api.options import with_job_options, with_veil
+from magpie_local.api.outputs import AsyncJobOutputs
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import AsyncWorkspaces
@@ -153,6 +154,10 @@ class AsyncJobs:
     def files(self, job_id: str) -> AsyncJobFiles:
         """Return the files of a persistent job's VM."""
         return AsyncJobFiles(self._runtime, job_id)
+
+    def outputs(self, job_id: str) -> AsyncJobOutputs:
+        """Return the files that were collected of a job (`outputs=` on create)."""
+        return AsyncJobOutputs(self._runtime, job_id)
 
     async def get_logs(self, job_id: str, tail: int | None = None) -> str:
         """Return the output so far as text (both streams in order), or its last `tail` lines."""

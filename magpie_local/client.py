@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from magpie_local.api.forks import verify_forks
 from magpie_local.api.networks import Networks
 from magpie_local.api.options import with_job_options, with_veil
+from magpie_local.api.outputs import JobOutputs
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import Workspaces
@@ -123,7 +124,12 @@ class Jobs:
             persistent: keep the VM after the script, until the job is stopped.
             ipv6_lease: name of an IPv6 address that the VM has on its network: the same one for the same name.
             network: "none" leads nowhere; another name is that of a private network between VMs (`networks`).
+            uploads: files and folders for the guest, before the script: by their path there (relative ones begin at
+                the working directory) bytes, a path of this machine, or (bytes, mode); or a list of paths.
+            outputs: patterns of files that are collected when the script has ended; see `outputs(job_id)`.
+            outputs_limit: most bytes of them.
             env: environment of the script.
+            secret_env: further entries of it that nobody but the script sees.
             timeout: seconds that the script may run; None is no limit.
             image: what the VM boots.
             description: free text.
@@ -218,6 +224,10 @@ class Jobs:
     def files(self, job_id: str) -> JobFiles:
         """Return the files of a persistent job's VM."""
         return JobFiles(self._runtime, job_id)
+
+    def outputs(self, job_id: str) -> JobOutputs:
+        """Return the files that were collected of a job (`outputs=` on create)."""
+        return JobOutputs(self._runtime, job_id)
 
     def stream_logs(self, job_id: str, *, follow: bool = True) -> Iterator[LogChunk]:
         """Yield the output: what there is, then what comes, until the script's end. Any number may read at once."""

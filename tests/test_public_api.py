@@ -21,7 +21,7 @@ NAMES = {
     "Unsupported", "WaitTimeout",
 }  # fmt: skip
 VERBS = {
-    "exec", "files", "forward", "ssh",
+    "exec", "files", "forward", "outputs", "ssh",
     "create", "run_and_wait", "get", "get_status", "get_logs", "stream_logs", "list", "wait", "stop", "request_stop",
     "delete", "story",
 }  # fmt: skip

@@ -11,9 +11,13 @@ from magpie_local.api.checks import check_seconds, check_spec, check_whole
 from magpie_local.api.logs import LogService
 from magpie_local.api.models import Confirmation, Job, LogChunk, job_of
 from magpie_local.api.options import spec_of, veil
+from magpie_local.api.uploads import uploads_of
 from magpie_local.domain.ids import new_job_id, parse_job_id
 from magpie_local.domain.job import STATUSES
+from magpie_local.domain.spec import UploadsSpec
 from magpie_local.engine.faults import fault_point
+from magpie_local.engine.files import private_folder
+from magpie_local.engine.packing import pack
 from magpie_local.errors import InvalidInput, JobActive, JobNotFound, WaitTimeout
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from magpie_local.api.options import JobOptions
     from magpie_local.domain.ids import JobId
     from magpie_local.domain.job import Event, JobRecord
+    from magpie_local.domain.spec import JobSpec
     from magpie_local.engine.engine import Engine
 
 #: A waiter looks by itself this often, should a ring be lost, seconds.
@@ -62,10 +67,28 @@ class JobService:
         if secrets := options.get("secret_env"):
             box = await asyncio.to_thread(self._engine.ports.vault.seal, job_id, secrets)
             spec = replace(spec, secrets=box)
-        (record,) = await self._engine.ports.jobs.add([(job_id, spec)])
+        if options.get("uploads"):
+            spec = replace(spec, uploads=await self._pack(job_id, options["uploads"]))
+        record = await self._add(job_id, spec)
         fault_point("J1.after")
         self._asked()
         return job_of(record)
+
+    async def _pack(self, job_id: JobId, given: object) -> UploadsSpec:
+        layout = self._engine.ports.layout
+        uploads = uploads_of(given)
+        await asyncio.to_thread(private_folder, layout.uploads)
+        packed = await asyncio.to_thread(pack, uploads, layout.upload(job_id))
+        return UploadsSpec(size=packed.size, crc=packed.crc)
+
+    async def _add(self, job_id: JobId, spec: JobSpec) -> JobRecord:
+        try:
+            (record,) = await self._engine.ports.jobs.add([(job_id, spec)])
+        except BaseException:
+            if spec.uploads is not None:
+                self._engine.ports.layout.upload(job_id).unlink(missing_ok=True)
+            raise
+        return record
 
     async def run_and_wait(
         self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, *, poll_interval: float = 5,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from magpie_local.domain.secret import Secrets
+from magpie_local.domain.sizes import GIB
 from magpie_local.domain.spec import JobSpec, script_bytes
+from magpie_local.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+    from os import PathLike
 
     F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +39,13 @@ class JobOptions(TypedDict, total=False):
     ipv6_lease: str | None
     #: "none" leads nowhere; a name is that of a private network between VMs (client.networks).
     network: str
+    #: Files and folders for the guest, before the script: by their path there (relative ones begin at the working
+    #: directory) bytes, a path of this machine, or (bytes, mode); or a list of paths.
+    uploads: Mapping[str, Any] | Sequence[str | PathLike[str]] | None
+    #: Patterns of files that are collected when the script has ended, relative to its working directory.
+    outputs: Sequence[str]
+    #: Most bytes of them.
+    outputs_limit: int
     #: Environment of the script.
     env: Mapping[str, str] | None
     #: Further entries of it, which nobody but the script sees: stored sealed, and shown as `***`.
@@ -56,6 +67,7 @@ DEFAULTS: dict[str, Any] = {
     "stateful": False, "workspace_id": None, "workspace_size_gb": None, "base_workspace_id": None,
     "persistent": False, "ipv6_lease": None, "network": "none", "env": None, "secret_env": None, "timeout": None,
     "image": "base", "description": "", "log_limit": None, "isolation": "shared",
+    "uploads": None, "outputs": (), "outputs_limit": GIB,
 }  # fmt: skip
 
 
@@ -73,11 +85,24 @@ def spec_of(
             raise TypeError(f"create() got an unexpected keyword argument {key!r}")
     given = DEFAULTS | dict(options)
     given["secret_names"] = tuple(given.pop("secret_env") or ())  # sealed by whoever knows the job's id
+    given.pop("uploads")  # packed by whoever knows the job's id
+    given["outputs"] = patterns(given["outputs"])
     given["env"] = {} if given["env"] is None else given["env"]
     given["log_limit"] = log_limit if given["log_limit"] is None else given["log_limit"]
     if not given["stateful"] and given["workspace_id"] is None:
         given["workspace_size_gb"] = None  # the seed's default, which means nothing without a workspace
     return JobSpec(name=name, script=script_bytes(script), vcpus=vcpus, memory_mb=memory_mb, **given)
+
+
+def patterns(given: object) -> tuple[str, ...]:
+    """Return patterns as a spec has them; one alone is no list of letters.
+
+    Raises:
+        InvalidInput: it is no list.
+    """
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidInput("outputs", given, "a list of patterns")
+    return tuple(given)
 
 
 def veil(options: dict[str, Any]) -> None:

@@ -30,6 +30,7 @@ from magpie_local.api.bridge import Call
 from magpie_local.api.jobs import JobService
 from magpie_local.api.monitoring import MonitoringService
 from magpie_local.api.networks import NetworkService
+from magpie_local.api.outputs import OutputService
 from magpie_local.api.remote import RemoteService
 from magpie_local.api.shells import ShellCache
 from magpie_local.api.templates import TemplateService
@@ -66,6 +67,7 @@ class Runtime:
         self.monitoring: MonitoringService
         self.remote: RemoteService
         self.networks: NetworkService
+        self.outputs: OutputService
         self._lead = lead
         self._users = 0
         self._pid = os.getpid()
@@ -166,6 +168,7 @@ class Runtime:
             self.workspaces = WorkspaceService(engine)
             self.monitoring = MonitoringService(engine, self.templates, budget=budget)
             self.networks = NetworkService(engine)
+            self.outputs = OutputService(engine)
             shells = ShellCache(open_shells())
             self.remote = RemoteService(engine, shells)
             await engine.open(lead=self._lead)

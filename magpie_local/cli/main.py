@@ -88,6 +88,7 @@ for command in (
     remote.exec_,
     remote.cp,
     remote.forward,
+    remote.outputs,
     images.images,
     templates.templates,
     workspaces.workspaces,

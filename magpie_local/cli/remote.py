@@ -1,4 +1,4 @@
-"""The verbs that reach into the VM of a persistent job: ssh, exec, cp, forward."""
+"""The verbs that reach into the VM of a persistent job, and the files that a job hands over."""
 
 from __future__ import annotations
 
@@ -140,6 +140,31 @@ def cp(session: Session, *, source: str, destination: str, replace: bool) -> Non
     for note in report.notes:
         session.narrate(f"left out: {note}")
     session.narrate(f"{report.files} files, {report.folders} folders, {format_bytes(report.size)}")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  magpie outputs 3f2a                  lists the files that were collected
+  magpie outputs 3f2a ./results        copies them to a folder
+"""
+)
+@job_argument
+@click.argument("folder", required=False)
+@json_option
+@pass_session
+def outputs(session: Session, *, job_id: str, folder: str | None, as_json: bool) -> None:
+    """List the files that a job was told to hand over (run --output), or copy them."""
+    with session.client() as client:
+        found = client.jobs.outputs(ids.resolve(client, job_id))
+        files = found.list() if folder is None else found.download(folder)
+    if as_json:
+        print_json([one.to_json() for one in files])
+    elif files:
+        for one in files:
+            click.echo(one.path)
+    else:
+        session.narrate("no files were collected")
 
 
 @click.command(

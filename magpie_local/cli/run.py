@@ -63,6 +63,8 @@ class _Options(TypedDict):
     persistent: bool
     network: str
     ipv6_lease: str | None
+    upload: tuple[str, ...]
+    output: tuple[str, ...]
 
 
 class _Wish(TypedDict):
@@ -85,6 +87,8 @@ class _Wish(TypedDict):
     persistent: bool
     network: str
     ipv6_lease: str | None
+    uploads: dict[str, Path]
+    outputs: tuple[str, ...]
 
 
 class _RunCommand(click.Command):
@@ -129,6 +133,13 @@ class _RunCommand(click.Command):
 @click.option("--persistent", is_flag=True, help="Keep the VM after the script, until `magpie stop`.")
 @click.option("--network", default="none", show_default=True, help="A private network between VMs, or none.")
 @click.option("--ipv6-lease", metavar="NAME", help="Name of an IPv6 address that the VM has on its network.")
+@click.option(
+    "--upload",
+    multiple=True,
+    metavar="SRC[:DST]",
+    help="File or folder for the guest; DST begins at the script's working directory.",
+)
+@click.option("--output", multiple=True, metavar="PATTERN", help="Files to collect when the script has ended.")
 @click.option("-d", "--detach", is_flag=True, help="Print the id and return once the job is accepted.")
 @click.option("-q", "--quiet", is_flag=True, help="No narration on stderr.")
 @json_option
@@ -270,4 +281,14 @@ def _wish(name: str, content: bytes, options: _Options) -> _Wish:
         persistent=options["persistent"],
         network=options["network"],
         ipv6_lease=options["ipv6_lease"],
+        uploads=dict(map(_upload, options["upload"])),
+        outputs=options["output"],
     )
+
+
+def _upload(entry: str) -> tuple[str, Path]:
+    """Return the path in the guest and the source of `SRC[:DST]`; a source with a colon in it is written ./a:b:DST."""
+    source, colon, destination = entry.rpartition(":")
+    if not colon or not source or Path(entry).exists():
+        source, destination = entry, Path(entry).resolve().name
+    return destination, Path(source)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from magpie_local.domain.ids import JobId, VmId
+    from magpie_local.domain.spec import UploadsSpec
 
 #: Seed 000's five words for the two axes (features.md, status mapping).
 _STATUS = {
@@ -71,6 +72,9 @@ class JobRecord:
     #: Its addresses on a named network, or of its lease; of the default network all VMs have the same.
     address: str | None
     address6: str | None
+    #: Patterns of files to collect at the script's end, and the most bytes of them.
+    outputs: tuple[str, ...]
+    outputs_limit: int
     script_state: ScriptState
     vm_state: VmState
     #: The number of the newest attempt; 0 before the first.
@@ -120,6 +124,7 @@ class JobInputs:
     script: bytes = field(repr=False)
     #: The secret part of its environment, sealed (ports.vault); gone once the script's state is final.
     secrets: bytes | None = field(repr=False)
+    uploads: UploadsSpec | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

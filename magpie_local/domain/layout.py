@@ -8,6 +8,7 @@
       jobs/JOB/N/         one attempt: log, console.log, scratch.qcow2
       warm/VM/            the same of a VM that has no job yet; the folder moves to its job
       workspaces/         the disks of workspaces: DISK.qcow2, and a lock for each: ID.lock
+      uploads/JOB.tar     what a job is given, until it is deleted
       doors/JOB/          by what a persistent VM is reached: key, known_hosts, config, door.json
       templates/KEY/      one template: manifest.json, ram, devices, scratch.qcow2, blank.qcow2, used
       RUN -> run/         sockets: bells/, c/ (control ports), n/ (networks), libvirt/ (embed root)
@@ -76,6 +77,11 @@ class Layout:
         return self.root / "workspaces"
 
     @property
+    def uploads(self) -> Path:
+        """What jobs are given."""
+        return self.root / "uploads"
+
+    @property
     def doors(self) -> Path:
         """One folder per persistent VM, with what its SSH clients need."""
         return self.root / "doors"
@@ -103,6 +109,14 @@ class Layout:
     def job(self, job_id: JobId) -> Path:
         """Return a job's folder."""
         return self.jobs / job_id
+
+    def upload(self, job_id: JobId) -> Path:
+        """Return the tar file with what a job is given."""
+        return self.uploads / f"{job_id}.tar"
+
+    def collected(self, job_id: JobId) -> Path:
+        """Return the folder with the files that were collected of a job."""
+        return self.job(job_id) / "outputs"
 
     def attempt(self, job_id: JobId, number: int) -> AttemptFiles:
         """Return the files of one attempt."""
@@ -140,6 +154,11 @@ class AttemptFiles:
     def console(self) -> Path:
         """The guest kernel's console."""
         return self.folder / "console.log"
+
+    @property
+    def outputs(self) -> Path:
+        """What comes out of the guest's outputs port: a tar stream."""
+        return self.folder / "outputs.tar"
 
     @property
     def scratch(self) -> Path:

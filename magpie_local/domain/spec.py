@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from magpie_local.domain.network import check_lease, check_network_name
-from magpie_local.domain.sizes import KIB, MIB
+from magpie_local.domain.sizes import GIB, KIB, MIB
 from magpie_local.domain.workspace import check_size, check_workspace_id
 from magpie_local.errors import InvalidInput
 
@@ -19,6 +19,7 @@ MAX_NAME = 200
 MAX_ENV_ENTRY = 128 * KIB
 MAX_ENV_TOTAL = 1 * MIB
 MAX_TIMEOUT = 365 * 86400.0
+MAX_PATTERNS, MAX_PATTERN = 100, 1000
 MIN_LOG_LIMIT = 64 * KIB
 ISOLATIONS = ("shared", "private")
 
@@ -37,6 +38,15 @@ class HostLimits:
     memory_mb: int
     #: Least memory that the image boots with, MiB.
     min_memory_mb: int = 192
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadsSpec:
+    """The tar file with a job's uploads."""
+
+    #: Bytes, and CRC-32.
+    size: int
+    crc: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +89,11 @@ class JobSpec:
     network: str = "none"
     #: The name of an IPv6 address that the VM has: the same one whenever that name is asked for.
     ipv6_lease: str | None = None
+    #: What is unpacked in the guest before the script: a tar file that lies ready (Layout.uploads).
+    uploads: UploadsSpec | None = None
+    #: Patterns of files that are collected when the script has ended, and the most bytes of them.
+    outputs: tuple[str, ...] = ()
+    outputs_limit: int = GIB
 
     def check(self, limits: HostLimits) -> None:
         """Raise InvalidInput at the first field that is not allowed."""
@@ -98,6 +113,8 @@ class JobSpec:
         _check_flag("stateful", self.stateful)
         _check_flag("persistent", self.persistent)
         self._check_workspace()
+        _check_outputs(self.outputs)
+        _check_int("outputs_limit", self.outputs_limit, 1, 1024 * GIB)
         check_network_name("network", self.network)
         if self.ipv6_lease is not None:
             check_lease(self.ipv6_lease)
@@ -171,6 +188,16 @@ def _check_timeout(value: object) -> None:
         raise InvalidInput("timeout", value, "a positive number of seconds, or None for no limit")
     if value > MAX_TIMEOUT:
         raise InvalidInput("timeout", value, f"at most {MAX_TIMEOUT:.0f} seconds")
+
+
+def _check_outputs(patterns: object) -> None:
+    if not isinstance(patterns, tuple) or len(patterns) > MAX_PATTERNS:
+        raise InvalidInput("outputs", patterns, f"at most {MAX_PATTERNS} patterns")
+    for pattern in patterns:
+        if not (isinstance(pattern, str) and pattern and len(pattern) <= MAX_PATTERN and pattern.isprintable()):
+            raise InvalidInput("outputs", pattern, f"1 to {MAX_PATTERN} characters without line breaks")
+        if ".." in pattern.split("/"):
+            raise InvalidInput("outputs", pattern, "a pattern begins at the working directory, or is absolute")
 
 
 def _check_flag(name: str, value: object) -> None:

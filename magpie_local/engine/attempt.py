@@ -26,6 +26,7 @@ from magpie_local.engine.ledger import Ledger
 from magpie_local.engine.limits import Limits
 from magpie_local.engine.line import GuestLine
 from magpie_local.engine.network import connect
+from magpie_local.engine.outputs import collect
 from magpie_local.engine.peers import Peers
 from magpie_local.engine.starter import Starter
 from magpie_local.engine.teardown import destroy, tear_down
@@ -350,6 +351,8 @@ class AttemptRun:
             return
         fault_point("J10.after")
         await asyncio.to_thread(secure, self._files.log)
+        if self.job.outputs and (record := (await self._look()).exit) and record.outputs:
+            await collect(self._ports, self._ledger, self._files, record.outputs)
         await self._ledger.finish(outcome)
         fault_point("J11.after")
         self._ledger.changed()

@@ -155,6 +155,7 @@ class BringUp:
             vcpus=self._job.vcpus, memory_mb=self._job.memory_mb, image=image,
             disks=self._disks(), control=self.control,
             log=self.files.log, console=self.files.console, mac=mac_of(self._attempt.vm_id),
+            outputs=self.files.outputs,
         )  # fmt: skip
         try:
             return await self._ports.hypervisor.start(spec)

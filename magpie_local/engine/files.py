@@ -5,12 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from typing import TYPE_CHECKING
+
+from magpie_local.domain.ids import JobId
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from magpie_local.domain.layout import AttemptFiles, Layout
+
+
+#: Seconds within which another process may still be about to have its job accepted.
+_PACKING = 3600.0
 
 
 def private_folder(path: Path) -> None:
@@ -44,13 +51,14 @@ def adopt_folder(pooled: AttemptFiles, files: AttemptFiles) -> None:
 
 def remove_leftovers(files: AttemptFiles, control: Path) -> None:
     """Remove the scratch disk and the control socket; log and console stay with the job."""
-    for path in (files.scratch, control):
+    for path in (files.scratch, files.outputs, control):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 
 
 def remove_job(layout: Layout, job_id: str) -> None:
     """Remove all files of a job; what is gone already is fine."""
+    layout.upload(JobId(job_id)).unlink(missing_ok=True)
     shutil.rmtree(layout.jobs / job_id, ignore_errors=True)
 
 
@@ -60,6 +68,17 @@ def job_folders(layout: Layout) -> list[str]:
         return os.listdir(layout.jobs)
     except FileNotFoundError:
         return []
+
+
+def old_uploads(layout: Layout) -> list[JobId]:
+    """Return the jobs of uploads that have lain there for a while: one without a job was never accepted."""
+    latest = time.time() - _PACKING
+    found = []
+    for path in layout.uploads.glob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < latest:
+                found.append(JobId(path.stem))
+    return found
 
 
 def sync(path: Path) -> None:

@@ -14,7 +14,7 @@ from magpie_local.engine.admission import Capacity, admit
 from magpie_local.engine.attempt import AttemptRun
 from magpie_local.engine.evidence import gather
 from magpie_local.engine.faults import fault_point
-from magpie_local.engine.files import job_folders, private_folder, remove_job
+from magpie_local.engine.files import job_folders, old_uploads, private_folder, remove_job
 from magpie_local.engine.locks import ProcessLock
 from magpie_local.engine.recovery import Step, decide
 from magpie_local.engine.warm.filler import Load
@@ -146,6 +146,9 @@ class Leader:
     async def _sweep(self) -> None:
         """Remove what crashes have left: job folders in the middle of a delete, disks that no workspace has."""
         await Workspaces(self._ports).sweep()
+        for job_id in await asyncio.to_thread(old_uploads, self._ports.layout):
+            if await self._ports.jobs.get(job_id) is None:
+                self._ports.layout.upload(job_id).unlink(missing_ok=True)
         for name in await asyncio.to_thread(job_folders, self._ports.layout):
             if await self._ports.jobs.get(JobId(name)) is None:
                 await asyncio.to_thread(remove_job, self._ports.layout, name)

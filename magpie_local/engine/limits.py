@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.sizes import MIB
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from magpie_local.domain.job import JobRecord
     from magpie_local.domain.layout import AttemptFiles
     from magpie_local.ports.clock import Clock
 
-#: Bytes by which a log's file may pass the job's limit: frames, and what the agent says of itself.
-_LOG_SLACK = 1 * MIB
+#: Bytes by which a file that the guest writes may pass the job's limit: frames, headers, what the agent says of itself.
+_SLACK = 1 * MIB
 
 
 class Limits:
@@ -36,6 +37,13 @@ class Limits:
         """Look now."""
         if job.timeout is not None and job.started_at is not None:
             self.overdue = self._clock.now() > job.started_at + job.timeout + self._slack
-        with contextlib.suppress(OSError):
-            self.flooded = self._files.log.stat().st_size > job.log_limit + _LOG_SLACK
+        ceilings = {self._files.log: job.log_limit, self._files.outputs: job.outputs_limit if job.outputs else 0}
+        self.flooded = any(_size(path) > ceiling + _SLACK for path, ceiling in ceilings.items())
         return self.overdue or self.flooded
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -12,6 +12,7 @@ from magpie_local.domain.states import EventKind, VmState
 from magpie_local.engine.door import open_door
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.network import connect
+from magpie_local.engine.packing import Packed
 from magpie_local.engine.renewal import new_renewal
 from magpie_local.engine.spans import StartSpans
 from magpie_local.errors import HostError, WorkspaceDamaged
@@ -95,9 +96,19 @@ class Starter:
             self._spans.prepared("network")
         if job.workspace_id is not None:
             await self._mount(session, job.workspace_id)
+        await self._upload(session)
         if job.persistent:
             await open_door(self._ports, job, self._ledger.attempt, session, self._host_key)
             self._spans.prepared("door")
+
+    async def _upload(self, session: GuestAgent) -> None:
+        uploads = (await self._ports.jobs.inputs(self._ledger.job.id)).uploads
+        if uploads is not None:
+            packed = Packed(
+                path=self._ports.layout.upload(self._ledger.job.id), size=uploads.size, crc=uploads.crc
+            )  # fmt: skip
+            await session.upload(packed.blocks(), size=packed.size, crc=packed.crc)
+            self._spans.prepared("upload")
 
     async def _mount(self, session: GuestAgent, workspace_id: str) -> None:
         try:
@@ -123,4 +134,6 @@ class Starter:
             renewal=new_renewal(self._ports.clock),
             persistent=job.persistent,
             mask=tuple(secrets.values()),
+            outputs=job.outputs,
+            outputs_limit=job.outputs_limit,
         )

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from magpie_local.domain.job import JobInputs, JobRecord, states_of
+from magpie_local.domain.spec import UploadsSpec
 from magpie_local.domain.states import EventKind, ScriptState, VmState
 from magpie_local.errors import InvalidInput, JobNotFound
 from magpie_local.store import networks, steps, workspaces
@@ -47,6 +48,8 @@ _ASKED = (
     "secret_names",
     "network",
     "ipv6_lease",
+    "outputs",
+    "outputs_limit",
 )
 #: The fields that a new job does not have yet.
 _NOT_YET: dict[str, Any] = dict.fromkeys((
@@ -125,11 +128,13 @@ def _accept(session: Session, job_id: JobId, spec: JobSpec, now: float) -> JobRe
     states: dict[str, Any] = {"script_state": ScriptState.QUEUED, "vm_state": VmState.NONE}
     try:
         row = {name: value for name, value in asked.items() if name != "secret_names"}
+        row["outputs"] = json.dumps(spec.outputs)
         seq = session.value("add_job", id=job_id, created_at=now, **row, **states)
     except sqlite3.IntegrityError:
         raise InvalidInput("id", job_id, "a job of this id exists already") from None
     names = json.dumps(spec.secret_names)
-    session.run("add_inputs", job=seq, env=as_json(spec.env), secret_names=names, script=spec.script)
+    uploads = {"upload_size": spec.uploads and spec.uploads.size, "upload_crc": spec.uploads and spec.uploads.crc}
+    session.run("add_inputs", job=seq, env=as_json(spec.env), secret_names=names, script=spec.script, **uploads)
     if spec.secrets is not None:
         session.run("add_secrets", job=seq, box=spec.secrets)
     session.run("add_event", job=seq, attempt=0, time=now, kind=EventKind.ACCEPTED, detail="{}")
@@ -174,7 +179,10 @@ def _inputs(session: Session, *, job_id: JobId) -> JobInputs:
     row = session.row("get_inputs", id=job_id)
     if row is None:
         raise JobNotFound(f"There is no job {job_id}.")
-    return JobInputs(script=bytes(row["script"]), secrets=row["secrets"])
+    uploads = None
+    if row["upload_size"] is not None:
+        uploads = UploadsSpec(size=row["upload_size"], crc=row["upload_crc"])
+    return JobInputs(script=bytes(row["script"]), secrets=row["secrets"], uploads=uploads)
 
 
 def _story(session: Session, *, job_id: JobId) -> list[Event]:

@@ -27,6 +27,7 @@ def job_record(row: sqlite3.Row) -> JobRecord:
         values["id"] = JobId(values["id"])
         values["env"] = _mapping(values["env"])
         values["secret_names"] = tuple(str(name) for name in json.loads(values["secret_names"]))
+        values["outputs"] = tuple(str(pattern) for pattern in json.loads(values["outputs"]))
         values["persistent"] = bool(values["persistent"])
         values["script_state"] = ScriptState(values["script_state"])
         values["vm_state"] = VmState(values["vm_state"])

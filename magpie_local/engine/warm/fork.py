@@ -24,5 +24,5 @@ def fork_spec(
         id=vm_id, state_id=ports.state_id, attempt_id=attempt_id, vcpus=template.shape.vcpus,
         memory_mb=template.shape.memory_mb, image=image, disks=(Disk(path=files.scratch, format="qcow2"),),
         control=ports.layout.control(vm_id), log=files.log, console=files.console, mac=mac_of(vm_id),
-        memory=template.snapshot, held=held,
+        memory=template.snapshot, held=held, outputs=files.outputs,
     )  # fmt: skip

@@ -24,6 +24,8 @@ CREATE TABLE jobs (
     ipv6_lease          TEXT,
     address             TEXT,
     address6            TEXT,
+    outputs             TEXT NOT NULL,
+    outputs_limit       INTEGER NOT NULL,
     script_state        TEXT NOT NULL,
     vm_state            TEXT NOT NULL,
     attempt             INTEGER NOT NULL,
@@ -89,6 +91,8 @@ CREATE TABLE inputs (
     job    INTEGER PRIMARY KEY REFERENCES jobs (seq) ON DELETE CASCADE,
     env    TEXT NOT NULL,
     secret_names TEXT NOT NULL,
+    upload_size INTEGER,
+    upload_crc  INTEGER,
     script BLOB NOT NULL
 ) STRICT;
 
@@ -146,7 +150,7 @@ CREATE INDEX jobs_waiting ON jobs (seq) WHERE waiting IS NOT NULL;
 -- JobRecord, column by column.
 CREATE VIEW job_records AS
     SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, secret_names, timeout, image, log_limit, isolation,
-           workspace_id, persistent, network, ipv6_lease, address, address6, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
+           workspace_id, persistent, network, ipv6_lease, address, address6, outputs, outputs_limit, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
            CASE WHEN waiting IS NULL AND script_state = 'queued' AND workspace_id IS NOT NULL
                 THEN (SELECT 'waits for the workspace ' || other.workspace_id || ': job ' || other.id || ' has it'
                       FROM jobs AS other

@@ -2,13 +2,16 @@
 
 -- name: add_job
 INSERT INTO jobs (id, name, description, vcpus, memory_mb, timeout, image, log_limit, isolation, workspace_id,
-                  persistent, network, ipv6_lease, address, address6, script_state, vm_state, attempt, created_at)
+                  persistent, network, ipv6_lease, address, address6, outputs,
+                  outputs_limit, script_state, vm_state, attempt, created_at)
 VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_limit, :isolation, :workspace_id,
-        :persistent, :network, :ipv6_lease, :address, :address6, :script_state, :vm_state, 0, :created_at)
+        :persistent, :network, :ipv6_lease, :address, :address6, :outputs,
+        :outputs_limit, :script_state, :vm_state, 0, :created_at)
 RETURNING seq;
 
 -- name: add_inputs
-INSERT INTO inputs (job, env, secret_names, script) VALUES (:job, :env, :secret_names, :script);
+INSERT INTO inputs (job, env, secret_names, upload_size, upload_crc, script)
+VALUES (:job, :env, :secret_names, :upload_size, :upload_crc, :script);
 
 -- name: add_secrets
 INSERT INTO secrets (job, box) VALUES (:job, :box);
@@ -23,7 +26,7 @@ INSERT INTO events (job, attempt, time, kind, detail) VALUES (:job, :attempt, :t
 SELECT * FROM job_records WHERE id = :id;
 
 -- name: get_inputs
-SELECT script, box AS secrets FROM inputs LEFT JOIN secrets ON secrets.job = inputs.job
+SELECT script, upload_size, upload_crc, box AS secrets FROM inputs LEFT JOIN secrets ON secrets.job = inputs.job
 WHERE inputs.job = (SELECT seq FROM jobs WHERE id = :id);
 
 -- name: get_story

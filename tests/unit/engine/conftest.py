@@ -41,7 +41,7 @@ def a_job() -> Callable[..., JobRecord]:
         usual: dict[str, Any] = dict.fromkeys(JobRecord.__dataclass_fields__)
         usual |= {
             "seq": 1, "id": new_job_id(), "name": "job", "description": "", "vcpus": 1, "memory_mb": 512, "env": {},
-            "secret_names": (), "persistent": False, "network": "none",
+            "secret_names": (), "persistent": False, "network": "none", "outputs": (), "outputs_limit": 0,
             "image": "base", "log_limit": 1024 * 1024, "isolation": "shared",
             "script_state": ScriptState.QUEUED,
             "vm_state": VmState.NONE, "attempt": 0, "created_at": 100.0,
