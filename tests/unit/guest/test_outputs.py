@@ -25,7 +25,7 @@ from magpie_local.guest.agent.patterns import fits, matches
 @pytest.fixture
 def tree(tmp_path):
     """A working directory with all kinds of things."""
-    folder = tmp_path / "work"
+    folder = tmp_path / "home"
     for name in ("a.txt", "b.txt", ".hidden", "out/one.bin", "out/deep/er/two.bin", "out/.cache/x", "empty.d/.keep"):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def test_absolute_patterns_are_named_from_the_root(tree):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["nothing", "../work/a.txt", "out/../a.txt", "a.txt/x", "[", "none*/x", "/nowhere/*"]
+    "pattern", ["nothing", "../home/a.txt", "out/../a.txt", "a.txt/x", "[", "none*/x", "/nowhere/*"]
 )
 def test_what_matches_nothing_is_told(tree, pattern):
     found, report = collected(tree, "a.txt", pattern, "a.*")
@@ -223,7 +223,7 @@ def test_what_is_said_always_fits_into_the_end_of_a_log(tree):
 
 
 def test_folders_without_end_have_an_end(tmp_path):
-    folder = tmp_path / "work"
+    folder = tmp_path / "home"
     path = folder
     path.mkdir()
     for _ in range(200):
