@@ -73,12 +73,14 @@ def test_a_name_that_is_none_is_refused(tmp_path: Path, path: str) -> None:
 
 def test_links_and_what_is_no_file_are_refused_by_name(project: Path, tmp_path: Path) -> None:
     (project / "sub/link").symlink_to("b.sh")
-    with pytest.raises(InvalidInput, match=r"sub/link.*symbolic link"):
+    with pytest.raises(InvalidInput, match="symbolic link") as refused:
         pack([Upload(path="x", source=project)], tmp_path / "tar")
+    assert str(refused.value.value).endswith("sub/link")
     (project / "sub/link").unlink()
     os.mkfifo(project / "sub/fifo")
-    with pytest.raises(InvalidInput, match=r"sub/fifo.*neither a file nor a folder"):
+    with pytest.raises(InvalidInput, match="neither a file nor a folder") as refused:
         pack([Upload(path="x", source=project)], tmp_path / "tar")
+    assert str(refused.value.value).endswith("sub/fifo")
     with pytest.raises(InvalidInput, match="neither a file nor a folder"):
         pack([Upload(path="x", source=project / "sub/fifo")], tmp_path / "tar")
     assert not (tmp_path / "tar").exists()
