@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from magpie_local.domain.ids import VmId
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
 
 #: What a guest does with its configuration.
 CONFIGURE = """
@@ -61,7 +61,7 @@ def serve(family, own):
 def reached(address):
     try:
         with socket.create_connection((address, 7000), 2) as connection:
-            connection.settimeout(30)
+            connection.settimeout(10)
             return sum(map(len, iter(lambda: connection.recv(65536), b""))) == 1000000
     except OSError:
         return False
@@ -82,7 +82,7 @@ import socket, sys
 for address in sys.argv[1:]:
     try:
         with socket.create_connection((address, 80), 6) as connection:
-            connection.settimeout(10)
+            connection.settimeout(20)
             size = sum(map(len, iter(lambda: connection.recv(65536), b"")))
             print(f"[{address}: {size}]", flush=True)
     except OSError as error:
