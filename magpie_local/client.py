@@ -123,7 +123,8 @@ class Jobs:
             base_workspace_id: the workspace whose content a new one begins with; that one is never changed by it.
             persistent: keep the VM after the script, until the job is stopped.
             ipv6_lease: name of an IPv6 address that the VM has on its network: the same one for the same name.
-            network: "none" leads nowhere; another name is that of a private network between VMs (`networks`).
+            network: "default" leads out to the internet and not to this machine, "none" nowhere; other names are of
+                private networks between VMs (`networks`). None takes the setting, which is "default" at first.
             uploads: files and folders for the guest, before the script: by their path there (relative ones begin at
                 the working directory) bytes, a path of this machine, or (bytes, mode); or a list of paths.
             outputs: patterns of files that are collected when the script has ended; see `outputs(job_id)`.

@@ -15,6 +15,9 @@
     pool           MAGPIE_POOL            forks kept waiting for a job, per shape; 0: none
     pool_memory    MAGPIE_POOL_MEMORY     memory of all waiting forks together
     pool_shapes    MAGPIE_POOL_SHAPES     IMAGE:VCPUS:MIB, with commas between them; none: those used lately
+    network        MAGPIE_NETWORK         of jobs that name none: default (out to the internet) or none
+    lan            MAGPIE_LAN             whether the default network leads to private ranges and neighbours
+    share_proxies  MAGPIE_SHARE_PROXIES   whether guests get this machine's proxies, package indexes and authorities
 
 The file is TOML with the same keys: `config.toml` in the user's configuration folder, or the path in MAGPIE_CONFIG.
 An empty environment variable counts as unset.
@@ -31,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 
 from magpie_local.domain import pooling
 from magpie_local.domain.layout import Layout
+from magpie_local.domain.network import DEFAULT, RESERVED
 from magpie_local.domain.sizes import GIB, MIB, format_bytes, parse_duration, parse_size
 from magpie_local.domain.spec import MIN_LOG_LIMIT, HostLimits
 from magpie_local.errors import InvalidInput, MagpieError, StateUnavailable
@@ -76,6 +80,9 @@ class Settings:
     pool_memory: int
     #: Empty: those used lately.
     pool_shapes: tuple[Shape, ...]
+    network: str
+    lan: bool
+    share_proxies: bool
     #: Where each value came from, in words.
     origins: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -379,5 +386,8 @@ _PARAMETERS: dict[str, _Parameter] = {
     "pool": _Parameter(_count(0, 64), lambda: pooling.USUAL),
     "pool_memory": _Parameter(_pool_memory, lambda: _host_memory() // 8 // MIB * MIB),
     "pool_shapes": _Parameter(_shapes, tuple),
+    "network": _Parameter(_one_of(RESERVED), lambda: DEFAULT),
+    "lan": _Parameter(_flag, lambda: False),
+    "share_proxies": _Parameter(_flag, lambda: False),
 }
 KEYS = tuple(_PARAMETERS)

@@ -119,6 +119,7 @@ def _options(settings: Settings) -> Options:
             pool=settings.pool,
             pool_memory_mb=settings.pool_memory // MIB,
             pool_shapes=settings.pool_shapes,
+            network=settings.network,
         ),
     )
 
@@ -179,8 +180,10 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
         return _Machine(fake, fake, FakeDisks(), FakeImages(layout.hypervisor / "images"), FakeNetworks())
     from magpie_local.hypervisor.adapter import LibvirtHypervisor
     from magpie_local.hypervisor.disks import QemuDisks
+    from magpie_local.hypervisor.net.host_access import this_machine
     from magpie_local.hypervisor.net.linker import LibvirtLinker
     from magpie_local.hypervisor.net.networks import VmNetworks
+    from magpie_local.hypervisor.net.uplink import Inside
     from magpie_local.images.catalogue import ImageCatalogue
 
     catalogue = ImageCatalogue(settings.images)
@@ -192,5 +195,7 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
         images=catalogue,
         cache=config.cache_dir(),
     )
-    networks = VmNetworks(layout.networks, LibvirtLinker(hypervisor))
+    access = this_machine() if settings.share_proxies else None
+    inside = Inside(lan=settings.lan, services=access.services if access else ())
+    networks = VmNetworks(layout.networks, LibvirtLinker(hypervisor), inside, access)
     return _Machine(hypervisor, hypervisor, QemuDisks(), catalogue, networks)

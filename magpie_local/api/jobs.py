@@ -43,13 +43,17 @@ class JobService:
     Args:
         engine: the engine of this process.
         log_limit: bytes of log kept of a job that names no limit.
+        network: that of a job that names none.
         stop_grace: seconds between SIGTERM and SIGKILL.
         summon: called after something was asked for; sees to it that somebody carries it out.
     """
 
-    def __init__(self, engine: Engine, *, log_limit: int, stop_grace: float, summon: Callable[[], None]) -> None:
+    def __init__(
+        self, engine: Engine, *, log_limit: int, network: str, stop_grace: float, summon: Callable[[], None]
+    ) -> None:
         self._engine = engine
         self._log_limit = log_limit
+        self._network = network
         self._stop_grace = stop_grace
         self._summon = summon
         self._logs = LogService(engine)
@@ -59,7 +63,7 @@ class JobService:
     ) -> Job:
         """Check and accept a job; returns once it is stored."""
         veil(cast("dict[str, Any]", options))
-        spec = spec_of(name, script, vcpus, memory_mb, options, log_limit=self._log_limit)
+        spec = spec_of(name, script, vcpus, memory_mb, options, log_limit=self._log_limit, network=self._network)
         await check_spec(self._engine, spec)
         await self._engine.can_accept()
         fault_point("J1.before")

@@ -37,8 +37,9 @@ class JobOptions(TypedDict, total=False):
     persistent: bool
     #: The name of an IPv6 address that the VM has on its network: the same one whenever that name is asked for.
     ipv6_lease: str | None
-    #: "none" leads nowhere; a name is that of a private network between VMs (client.networks).
-    network: str
+    #: "default" leads out to the internet, and not to this machine; "none" nowhere; a name is that of a private network
+    #: between VMs (client.networks). None takes the setting, which is "default" unless somebody chose otherwise.
+    network: str | None
     #: Files and folders for the guest, before the script: by their path there (relative ones begin at the working
     #: directory) bytes, a path of this machine, or (bytes, mode); or a list of paths.
     uploads: Mapping[str, Any] | Sequence[str | PathLike[str]] | None
@@ -65,16 +66,23 @@ class JobOptions(TypedDict, total=False):
 
 DEFAULTS: dict[str, Any] = {
     "stateful": False, "workspace_id": None, "workspace_size_gb": None, "base_workspace_id": None,
-    "persistent": False, "ipv6_lease": None, "network": "none", "env": None, "secret_env": None, "timeout": None,
+    "persistent": False, "ipv6_lease": None, "network": None, "env": None, "secret_env": None, "timeout": None,
     "image": "base", "description": "", "log_limit": None, "isolation": "shared",
     "uploads": None, "outputs": (), "outputs_limit": GIB,
 }  # fmt: skip
 
 
 def spec_of(
-    name: str, script: str | bytes, vcpus: int, memory_mb: int, options: Mapping[str, Any], *, log_limit: int
+    name: str,
+    script: str | bytes,
+    vcpus: int,
+    memory_mb: int,
+    options: Mapping[str, Any],
+    *,
+    log_limit: int,
+    network: str,
 ) -> JobSpec:
-    """Return what is asked for; `log_limit` is the setting.
+    """Return what is asked for; `log_limit` and `network` are the settings.
 
     Raises:
         TypeError: an option is unknown.
@@ -89,6 +97,7 @@ def spec_of(
     given["outputs"] = patterns(given["outputs"])
     given["env"] = {} if given["env"] is None else given["env"]
     given["log_limit"] = log_limit if given["log_limit"] is None else given["log_limit"]
+    given["network"] = network if given["network"] is None else given["network"]
     if not given["stateful"] and given["workspace_id"] is None:
         given["workspace_size_gb"] = None  # the seed's default, which means nothing without a workspace
     return JobSpec(name=name, script=script_bytes(script), vcpus=vcpus, memory_mb=memory_mb, **given)

@@ -160,6 +160,7 @@ class Runtime:
             self.jobs = JobService(
                 engine,
                 log_limit=self.settings.log_limit,
+                network=self.settings.network,
                 stop_grace=self.settings.stop_grace,
                 summon=self._summon,
             )

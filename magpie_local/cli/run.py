@@ -61,7 +61,7 @@ class _Options(TypedDict):
     workspace_size: int | None
     base_workspace: str | None
     persistent: bool
-    network: str
+    network: str | None
     ipv6_lease: str | None
     upload: tuple[str, ...]
     output: tuple[str, ...]
@@ -85,7 +85,7 @@ class _Wish(TypedDict):
     workspace_size_gb: int | None
     base_workspace_id: str | None
     persistent: bool
-    network: str
+    network: str | None
     ipv6_lease: str | None
     uploads: dict[str, Path]
     outputs: tuple[str, ...]
@@ -131,7 +131,7 @@ class _RunCommand(click.Command):
 @click.option("--workspace-size", type=DISK, help="Size of a new workspace, as 20GB; default 10GB.")
 @click.option("--base-workspace", metavar="ID", help="Workspace whose content a new one begins with.")
 @click.option("--persistent", is_flag=True, help="Keep the VM after the script, until `magpie stop`.")
-@click.option("--network", default="none", show_default=True, help="A private network between VMs, or none.")
+@click.option("--network", metavar="NAME", help="default (the internet), none, or a private network between VMs.")
 @click.option("--ipv6-lease", metavar="NAME", help="Name of an IPv6 address that the VM has on its network.")
 @click.option(
     "--upload",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import TYPE_CHECKING
 
@@ -22,8 +22,8 @@ _NAME = re.compile(r"[a-z0-9-]{1,40}")
 _LEASE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _PRIVATE = tuple(map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")))
 _SHORTEST, _LONGEST = 16, 29
-#: What a network may not be called, since `network=` has these words of its own.
-RESERVED = ("default", "none")
+#: Words that `network=` has of its own, and no network may be called: the internet, and nothing.
+DEFAULT, NONE = RESERVED = ("default", "none")
 #: Jumbo frames: fewer and larger ones make a private network fast. At 65520 connections between guests of 192 MiB
 #: stalled for minutes: one such packet takes more memory than a new connection may have.
 PRIVATE_MTU = 9000
@@ -74,6 +74,11 @@ class GuestConfig:
     mtu: int = 1500
     #: Further lines for /etc/hosts.
     hosts: tuple[str, ...] = ()
+    #: Certificates (PEM) of authorities to be trusted, by the file of the guest that each goes to.
+    authorities: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: What scripts need in their environment to get out (proxies), and the passwords in it.
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    passwords: tuple[str, ...] = field(default=(), repr=False)
 
 
 def network_spec(name: object, cidr: object) -> NetworkSpec:

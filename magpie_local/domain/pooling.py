@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from magpie_local.domain.spec import HostLimits
 
-#: What a waiting fork takes of the host's memory until it is measured, MiB (measured: docs/benchmarks.md).
-FORK_COST_MB = 120
+#: What a waiting fork takes of the host's memory with its network's two processes, MiB (measured: docs/benchmarks.md).
+FORK_COST_MB = 160
 #: Forks kept waiting per shape, where nobody says otherwise and memory allows.
 USUAL = 2
 #: Written for no shapes at all: an empty variable counts as unset.

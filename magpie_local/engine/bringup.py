@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from magpie_local.domain.job import Attempt, JobRecord
     from magpie_local.domain.layout import AttemptFiles
+    from magpie_local.domain.network import GuestConfig
     from magpie_local.domain.vm import BootImage
     from magpie_local.engine.context import Ports
     from magpie_local.engine.warm.warmer import Origin
@@ -61,6 +62,11 @@ class BringUp:
     def host_key(self) -> str:
         """The public half of the host key of a VM that has its identity already; otherwise empty."""
         return self._origin.host_key if isinstance(self._origin, PooledVm) else ""
+
+    @property
+    def network(self) -> GuestConfig | None:
+        """What the guest of a VM that waited was told of its network."""
+        return self._origin.network if isinstance(self._origin, PooledVm) else None
 
     @property
     def kind(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from magpie_local.domain.network import NONE
+
 if TYPE_CHECKING:
     from magpie_local.domain.layout import Layout
     from magpie_local.domain.shape import Shape
@@ -56,6 +58,8 @@ class WarmOptions:
     pool_memory_mb: int = 0
     #: Shapes that the pool serves; empty: those used lately.
     pool_shapes: tuple[Shape, ...] = ()
+    #: The network that jobs have unless they say otherwise: what is kept is on it already.
+    network: str = NONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

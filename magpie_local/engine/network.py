@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.network import (
+    DEFAULT,
+    NONE,
     GuestConfig,
     NetworkSpec,
     host_names,
@@ -16,6 +19,8 @@ from magpie_local.domain.network import (
 from magpie_local.errors import MagpieError, NetworkUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from magpie_local.domain.ids import VmId
     from magpie_local.domain.job import JobRecord
     from magpie_local.engine.context import Ports
@@ -24,28 +29,47 @@ if TYPE_CHECKING:
 _PREFIX6 = 64
 
 
+async def check(ports: Ports, job: JobRecord) -> None:
+    """Return where this machine has what a job's network takes.
+
+    Raises:
+        MagpieError: it lacks that; with the cure.
+    """
+    if job.network == DEFAULT:
+        with _final():
+            await ports.networks.expect_default()
+
+
 async def connect(ports: Ports, job: JobRecord, vm_id: VmId) -> GuestConfig | None:
     """Connect a job's VM as the job asks; connected so already, it stays so.
 
     Returns:
-        What its guest must be told; None where it is on no network.
+        What its guest must be told; None where it was never told anything, and need not be.
 
     Raises:
         MagpieError: this machine lacks what it takes; with the cure.
         HostError: there is no such VM.
     """
-    if job.network == "none":
-        return None
-    try:
-        if job.network == "default":
+    if job.network == NONE:
+        if job.start == "pool":
+            await ports.networks.detach(vm_id)
+        return None if job.start == "cold" else GuestConfig()
+    with _final():
+        if job.network == DEFAULT:
             config = await ports.networks.attach_default(vm_id)
             lease = (f"{job.address6}/{_PREFIX6}",) if job.address6 else ()
             return replace(config, addresses=(*config.addresses, *lease))
         await ports.networks.attach_private(vm_id, job.network)
-    except NetworkUnavailable as error:
-        # Not the VM's fault: another one would have no network either.
-        raise MagpieError(error.message, hint=error.hint) from error
     return await private(ports, job)
+
+
+@contextlib.contextmanager
+def _final() -> Iterator[None]:
+    """Have what this machine lacks end the job: it is not the VM's fault, and another would have no network either."""
+    try:
+        yield
+    except NetworkUnavailable as error:
+        raise MagpieError(error.message, hint=error.hint) from error
 
 
 async def private(ports: Ports, job: JobRecord) -> GuestConfig:

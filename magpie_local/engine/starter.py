@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from magpie_local.domain.network import GuestConfig
 from magpie_local.domain.states import EventKind, VmState
 from magpie_local.engine.door import open_door
 from magpie_local.engine.faults import fault_point
-from magpie_local.engine.network import connect
+from magpie_local.engine.network import check, connect
 from magpie_local.engine.packing import Packed
 from magpie_local.engine.renewal import new_renewal
 from magpie_local.engine.spans import StartSpans
@@ -45,13 +46,16 @@ class Starter:
         self._spans = StartSpans()
         #: The public half of the VM's host key.
         self._host_key = bring_up.host_key
+        self._network: GuestConfig | None = None
 
     async def boot(self) -> None:
         """Have the VM run.
 
         Raises:
             SnapshotUnusable, HostDiskFull, ImageBroken, ImageNotFound, WorkspaceDamaged, HostError, OSError.
+            MagpieError: this machine lacks what the job's network takes.
         """
+        await check(self._ports, self._ledger.job)
         image = await self._bring_up.image()
         fault_point("J4.before")
         await self._bring_up.prepare()
@@ -90,9 +94,9 @@ class Starter:
             await session.settle(identity, new_renewal(self._ports.clock))
             self._host_key = identity.host_key_public
             self._spans.settled()
-        config = await connect(self._ports, job, self._ledger.attempt.vm_id)
-        if config is not None:
-            await session.join(config)
+        self._network = await connect(self._ports, job, self._ledger.attempt.vm_id)
+        if self._network not in (None, self._bring_up.network):
+            await session.join(self._network)
             self._spans.prepared("network")
         if job.workspace_id is not None:
             await self._mount(session, job.workspace_id)
@@ -121,6 +125,7 @@ class Starter:
     async def _order(self) -> Order:
         job, attempt = self._ledger.job, self._ledger.attempt
         inputs = await self._ports.jobs.inputs(job.id)
+        network = self._network or GuestConfig()
         secrets = {}
         if inputs.secrets is not None:
             secrets = await asyncio.to_thread(self._ports.vault.open, job.id, inputs.secrets)
@@ -128,12 +133,12 @@ class Starter:
             attempt_id=attempt.id,
             nonce=attempt.nonce,
             script=inputs.script,
-            env={**job.env, **secrets},
+            env={**network.env, **job.env, **secrets},
             timeout=job.timeout,
             log_limit=job.log_limit,
             renewal=new_renewal(self._ports.clock),
             persistent=job.persistent,
-            mask=tuple(secrets.values()),
+            mask=(*secrets.values(), *network.passwords),
             outputs=job.outputs,
             outputs_limit=job.outputs_limit,
         )

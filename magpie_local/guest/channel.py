@@ -15,7 +15,7 @@ from magpie_local.guest.identity import new_identity
 from magpie_local.ports.guest import GuestState, Launch, Mounted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable
     from pathlib import Path
 
     from magpie_local.domain.exitrecord import WorkspaceEnd
@@ -159,15 +159,15 @@ class AgentSession:
         """
         await self._ask("uploaded", {"op": "upload", "size": size, "crc": crc}, _from_disk(blocks))
 
-    async def join(self, network: GuestConfig, authorities: Mapping[str, str] | None = None) -> None:
+    async def join(self, network: GuestConfig) -> None:
         """Set up the guest's card, and the names and authorities that it knows.
 
         Raises:
             GuestLost: the channel broke.
             HostError: the agent refused.
         """
-        message = {"op": "network", **asdict(network), "authorities": dict(authorities or {})}
-        await self._ask("networked", message)
+        told = ("addresses", "gateways", "dns", "mtu", "hosts", "authorities")
+        await self._ask("networked", {"op": "network", **{name: getattr(network, name) for name in told}})
 
     async def halt(self, grace: float) -> WorkspaceEnd | None:
         """End the guest cleanly; returns how its workspace was left.

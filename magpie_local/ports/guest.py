@@ -113,15 +113,14 @@ class GuestServices(Protocol):
         """
         ...
 
-    async def join(self, network: GuestConfig, authorities: Mapping[str, str] | None = None) -> None:
+    async def join(self, network: GuestConfig) -> None:
         """Set up the guest's card, and the names and authorities that it knows; returns when that is done.
 
         May come at any time, also while the script runs, and each time says all: what has not changed is left alone,
         so that connections live on when a peer comes.
 
         Args:
-            network: addresses, routes, name servers, and lines for /etc/hosts.
-            authorities: certificates in PEM that the guest is to trust, by the file of the guest that each goes to.
+            network: addresses, routes, name servers, lines for /etc/hosts, and authorities.
 
         Raises:
             GuestLost: the channel broke.

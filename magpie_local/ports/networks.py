@@ -18,12 +18,20 @@ class Networks(Protocol):
     is connected as asked is quick and changes nothing; it only makes the VM known to `mend`.
     """
 
-    async def attach_default(self, vm_id: VmId, *, lan: bool = False) -> GuestConfig:
+    async def expect_default(self) -> GuestConfig:
+        """Return what `attach_default` would at this moment, which is the same for all VMs.
+
+        Raises:
+            NetworkUnavailable.
+        """
+        ...
+
+    async def attach_default(self, vm_id: VmId) -> GuestConfig:
         """Connect a VM with the internet, and return what its guest must be told.
 
-        The guest reaches neither this machine nor another VM, whatever it sends; without `lan`, no private range and
-        none of this machine's neighbours either. Where this machine has no way out itself, the VM is connected to
-        nothing, and the configuration holds no address.
+        The guest reaches neither this machine nor another VM, whatever it sends; and no private range and none of this
+        machine's neighbours, but those that the settings name. Where this machine has no way out itself, the VM is
+        connected to nothing, and the configuration holds no address.
 
         Raises:
             NetworkUnavailable: what it takes is missing or does not work here; with the cure.

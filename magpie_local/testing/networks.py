@@ -19,9 +19,13 @@ class FakeNetworks:
         #: The network of each VM that was attached.
         self.attached: dict[VmId, str] = {}
 
-    async def attach_default(self, vm_id: VmId, *, lan: bool = False) -> GuestConfig:
+    async def expect_default(self) -> GuestConfig:
+        """Return that there is nothing to set up."""
+        return GuestConfig()
+
+    async def attach_default(self, vm_id: VmId) -> GuestConfig:
         """Note it."""
-        self.attached[vm_id] = "lan" if lan else "default"
+        self.attached[vm_id] = "default"
         return GuestConfig()
 
     async def attach_private(self, vm_id: VmId, network: str) -> None:

@@ -18,6 +18,7 @@ from magpie_local.domain.ids import new_vm_id
 from magpie_local.hypervisor.net import gate, policy
 from magpie_local.hypervisor.net.frames import Splitter
 from magpie_local.hypervisor.net.networks import VmNetworks
+from magpie_local.hypervisor.net.uplink import Inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -96,9 +97,17 @@ async def test_through_a_gate_the_world_is_reachable_and_this_machine_is_not(wor
     assert answered == {THERE4, THERE6}
 
 
-async def test_neighbours_are_reachable_with_leave_and_this_machine_is_not(world, networks, cards):
+async def test_neighbours_are_reachable_with_leave_and_this_machine_is_not(world, folder, cards):
     vm = new_vm_id()
-    await networks.attach_default(vm, lan=True)
+    await VmNetworks(folder / "net", cards, Inside(lan=True)).attach_default(vm)
+    answered = await asyncio.to_thread(_probe, cards.cards[vm], [THERE4, *FORBIDDEN])
+    assert answered == {THERE4, NEXT4}
+
+
+async def test_a_named_service_is_reachable_unless_it_is_this_machines(world, folder, cards):
+    vm = new_vm_id()
+    services = ((NEXT4, 80), ("127.0.0.1", 80), ("::1", 80), (HERE4, 80), ("no.such.name.invalid", 80))
+    await VmNetworks(folder / "net", cards, Inside(services=services)).attach_default(vm)
     answered = await asyncio.to_thread(_probe, cards.cards[vm], [THERE4, *FORBIDDEN])
     assert answered == {THERE4, NEXT4}
 

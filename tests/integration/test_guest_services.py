@@ -305,8 +305,9 @@ async def test_a_script_gets_its_files_and_network_and_gives_back_outputs_withou
         await vm.session.settle(await AgentGuest().new_identity(vm.spec.id), renewal())
         await vm.session.upload(packed.blocks(), size=packed.size, crc=packed.crc)
         authorities = {"/usr/local/share/ca-certificates/host.crt": "A CERTIFICATE\n"}
-        await vm.session.join(network, authorities)
-        await vm.session.join(replace(network, hosts=("10.9.8.9 first", "10.9.8.10 second")), authorities)
+        network = replace(network, authorities=authorities)
+        await vm.session.join(network)
+        await vm.session.join(replace(network, hosts=("10.9.8.9 first", "10.9.8.10 second")))
         record = await vm.run(
             "set -e; md5sum < in/large.bin; /opt/magpie/tool; stat -c %a in/empty;"
             "ip -br addr show eth0; ip route show default; ip -6 route show default; cat /sys/class/net/eth0/mtu;"

@@ -60,7 +60,7 @@ class Filler:
     def __init__(
         self, ports: Ports, options: WarmOptions, library: Library, distrust: Callable[[Template, object], None]
     ) -> None:
-        self.pool = Pool(ports)
+        self.pool = Pool(ports, options)
         self._ports = ports
         self._options = options
         self._library = library

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from magpie_local.ports.guest import Guest, GuestSession, GuestState
+    from magpie_local.ports.guest import Guest, GuestAgent, GuestState
 
 _REDIAL = 0.05
 
 
 @asynccontextmanager
-async def conversation(guest: Guest, control: Path) -> AsyncIterator[tuple[GuestSession, GuestState]]:
+async def conversation(guest: Guest, control: Path) -> AsyncIterator[tuple[GuestAgent, GuestState]]:
     """Yield a session whose agent has answered, and what it said; waits while nothing listens."""
     while True:
         session = None

@@ -8,6 +8,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.ids import VmId, new_vm_id
+from magpie_local.domain.network import NONE, GuestConfig
 from magpie_local.domain.sizes import MIB, format_bytes
 from magpie_local.domain.template import template_key
 from magpie_local.engine.warm import policy
@@ -15,7 +16,7 @@ from magpie_local.engine.warm.maker import Plan, make_template
 from magpie_local.engine.warm.memory import host_memory_mb
 from magpie_local.engine.warm.shelf import TemplateShelf
 from magpie_local.engine.warm.wishes import Wishes
-from magpie_local.errors import HostDiskFull, HostError, MagpieError, SnapshotUnusable
+from magpie_local.errors import HostDiskFull, HostError, MagpieError, NetworkUnavailable, SnapshotUnusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,7 +118,7 @@ class Library:
             )
         plan = Plan(
             key=key, shape=shape, image=image, features=self._features, vm_id=new_vm_id(),
-            boot_timeout=self._options.boot_timeout,
+            boot_timeout=self._options.boot_timeout, network=await self._network(),
         )  # fmt: skip
         self.making = shape, plan.vm_id
         try:
@@ -125,6 +126,12 @@ class Library:
         finally:
             self.making = None
         await asyncio.to_thread(self._fit_budget, key, shape)
+
+    async def _network(self) -> GuestConfig:
+        if self._options.warm.network != NONE:
+            with contextlib.suppress(NetworkUnavailable):
+                return await self._ports.networks.expect_default()
+        return GuestConfig()
 
     def _fit_budget(self, key: str, shape: Shape) -> None:
         budget = self._options.warm.templates_size

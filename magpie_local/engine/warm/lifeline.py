@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from magpie_local.domain.vm import Condition
 from magpie_local.errors import HostError
@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from magpie_local.domain.ids import VmId
     from magpie_local.ports.hypervisor import Hypervisor
 
+T = TypeVar("T")
+
 _LOOK = 0.5
 _DEAD = (Condition.GONE, Condition.CRASHED, Condition.DISK_ERROR)
 
 
 async def while_it_lives(
-    hypervisor: Hypervisor, vm_id: VmId, work: Coroutine[None, None, None], *, budget: float, what: str
-) -> None:
-    """Carry out `work`; give up on it when the VM ends, or after `budget` seconds.
+    hypervisor: Hypervisor, vm_id: VmId, work: Coroutine[None, None, T], *, budget: float, what: str
+) -> T:
+    """Carry out `work` and return its result; give up on it when the VM ends, or after `budget` seconds.
 
     Raises:
         HostError: it was given up; names `what` the VM is.
@@ -32,11 +34,10 @@ async def while_it_lives(
     try:
         await asyncio.wait({working, dying}, timeout=budget, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
-            working.result()
-        elif dying.done():
+            return working.result()
+        if dying.done():
             raise HostError(f"{what} ended before it was ready ({dying.result()}).")
-        else:
-            raise HostError(f"{what} was not ready within {budget:.0f} s.")
+        raise HostError(f"{what} was not ready within {budget:.0f} s.")
     finally:
         for task in (working, dying):
             task.cancel()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import shutil
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.identity import mac_of
+from magpie_local.domain.network import GuestConfig
 from magpie_local.domain.sizes import MIB, format_bytes
 from magpie_local.domain.template import BLANK, DEVICES, RAM, SCRATCH, Template
 from magpie_local.domain.vm import Disk, RamFile, VmSpec
@@ -46,6 +47,8 @@ class Plan:
     vm_id: VmId
     #: Seconds.
     boot_timeout: float
+    #: What most forks will be told of their network: what they were told already costs them nothing.
+    network: GuestConfig = field(default_factory=GuestConfig)
 
 
 async def make_template(ports: Ports, shelf: TemplateShelf, plan: Plan) -> Template:
@@ -107,6 +110,7 @@ async def _exercise(ports: Ports, plan: Plan) -> None:
     identity = await ports.guest.new_identity(plan.vm_id)
     async with conversation(ports.guest, ports.layout.control(plan.vm_id)) as (session, _):
         await session.settle(identity, new_renewal(ports.clock))
+        await session.join(plan.network)
         await session.exercise()
 
 

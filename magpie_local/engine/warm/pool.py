@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.ids import new_vm_id
+from magpie_local.domain.network import NONE
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import make_folder
 from magpie_local.engine.renewal import new_renewal
 from magpie_local.engine.warm.fork import fork_spec
 from magpie_local.engine.warm.handshake import conversation
 from magpie_local.engine.warm.lifeline import while_it_lives
-from magpie_local.errors import HostError
+from magpie_local.errors import HostError, NetworkUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -26,9 +27,10 @@ if TYPE_CHECKING:
     from magpie_local.domain.identity import Identity
     from magpie_local.domain.ids import VmId
     from magpie_local.domain.layout import AttemptFiles
+    from magpie_local.domain.network import GuestConfig
     from magpie_local.domain.template import Template
     from magpie_local.domain.vm import BootImage
-    from magpie_local.engine.context import Ports
+    from magpie_local.engine.context import Ports, WarmOptions
 
 
 #: Seconds within which a fork must be ready to wait.
@@ -43,6 +45,8 @@ class PooledVm:
     template: Template
     files: AttemptFiles
     identity: Identity
+    #: What its guest was told of the default network; None where it was not connected.
+    network: GuestConfig | None = None
 
     @property
     def host_key(self) -> str:
@@ -53,8 +57,9 @@ class PooledVm:
 class Pool:
     """The forks of one leader."""
 
-    def __init__(self, ports: Ports) -> None:
+    def __init__(self, ports: Ports, options: WarmOptions) -> None:
         self._ports = ports
+        self._options = options
         self._waiting: dict[VmId, PooledVm] = {}
         self._coming: dict[VmId, PooledVm] = {}
 
@@ -96,7 +101,8 @@ class Pool:
         try:
             await self._start(vm, image)
             what = f"A fork of {template.shape} for the pool"
-            await while_it_lives(self._ports.hypervisor, vm_id, self._prepare(vm), budget=_FILL_BUDGET, what=what)
+            prepared = self._prepare(vm)
+            network = await while_it_lives(self._ports.hypervisor, vm_id, prepared, budget=_FILL_BUDGET, what=what)
             fault_point("P1.after")
             await self._ports.vms.pause(vm_id)
             fault_point("P2.after")
@@ -108,7 +114,7 @@ class Pool:
         if died:
             await self.end(vm)
             raise HostError(f"A fork of {template.shape} for the pool died.", hint="")
-        self._waiting[vm_id] = vm
+        self._waiting[vm_id] = replace(vm, network=network)
 
     def lose(self, vm_id: VmId) -> PooledVm | None:
         """Forget a fork that has died; return it if it was one of ours. What it needed goes with `end`."""
@@ -119,6 +125,7 @@ class Pool:
         """End a fork that was handed out or lost, and remove what is left of it."""
         with contextlib.suppress(HostError):
             await self._ports.hypervisor.destroy(vm.id)
+        await self._ports.networks.forget(vm.id)
         await asyncio.to_thread(shutil.rmtree, vm.files.folder, ignore_errors=True)
         self._ports.layout.control(vm.id).unlink(missing_ok=True)
 
@@ -137,7 +144,19 @@ class Pool:
         spec = fork_spec(self._ports, vm.id, vm.template, image, vm.files, attempt_id="pool", held=True)
         await self._ports.hypervisor.start(spec)
 
-    async def _prepare(self, vm: PooledVm) -> None:
+    async def _prepare(self, vm: PooledVm) -> GuestConfig | None:
         async with conversation(self._ports.guest, self._ports.layout.control(vm.id)) as (session, _):
+            network = await self._connect(vm.id)
+            if network is not None:
+                await session.join(network)
             await session.exercise()
             await session.settle(vm.identity, new_renewal(self._ports.clock))
+        return network
+
+    async def _connect(self, vm_id: VmId) -> GuestConfig | None:
+        if self._options.network == NONE:
+            return None
+        # The job that gets the fork tells its user what is missing, if it wants a network.
+        with contextlib.suppress(NetworkUnavailable):
+            return await self._ports.networks.attach_default(vm_id)
+        return None

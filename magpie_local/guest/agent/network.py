@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 CARD = "eth0"
+_NOTHING: dict[str, Any] = {"addresses": [], "gateways": [], "dns": [], "mtu": 1500, "hosts": [], "authorities": {}}
 _IP = "/usr/sbin/ip"
 _RESOLV, _HOSTS, _BUNDLE = "/etc/resolv.conf", "/etc/hosts", "/etc/ssl/certs/ca-certificates.crt"
 _SETTINGS = f"/proc/sys/net/ipv6/conf/{CARD}"
@@ -53,7 +54,8 @@ class Network:
     """The guest's network, as far as it is the job's."""
 
     def __init__(self) -> None:
-        self._now: Config | None = None
+        #: What was said last; None where that may not have been done to its end.
+        self._now: Config | None = Config(_NOTHING)
 
     def apply(self, config: Config) -> None:
         """Have the guest be on the network as `config` says.
@@ -69,7 +71,7 @@ class Network:
                 put(_RESOLV, "".join(f"nameserver {one}\n" for one in config.dns), 0o644)
             if config.hosts or before is None or before.hosts:
                 _replace_part(_HOSTS, config.hosts)
-            if config.authorities or (before is not None and before.authorities):
+            if before is None or before.authorities != config.authorities:
                 _trust(config.authorities)
         except OSError as error:
             raise Trouble(f"the network can't be set up: {error}") from None

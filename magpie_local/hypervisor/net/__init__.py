@@ -9,7 +9,7 @@ switch       a process per private network: an Ethernet switch between UNIX sock
 bridge       what a switch does with a frame, pure
 frames       QEMU's stream format
 start        how gates and switches are started, and detach themselves
-host_access  what a guest may be given of this machine's settings for package downloads, pure
+host_access  what a guest may be given of this machine's settings for package downloads
 needs        what this machine must have, for `magpie doctor`
 """
 

@@ -6,8 +6,9 @@ Standard input is a listening UNIX socket, to which one QEMU connects, once. The
 answers, and goes on in the background; otherwise it says why on standard error. When QEMU ends, in whatever way, so do
 the gate and passt; nothing of ours needs to be alive.
 
-Run as: python -m magpie_local.hypervisor.net.gate PASST FAMILIES USER [lan]
-FAMILIES is 4, 6 or 46; USER is the number of the user to become (and of its group), or - to stay.
+Run as: python -m magpie_local.hypervisor.net.gate PASST FAMILIES USER [lan] [ADDRESS@PORT...]
+FAMILIES is 4, 6 or 46; USER is the number of the user to become (and of its group), or - to stay; the rest is what may
+be reached of the inside (policy.Policy).
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ import time
 from magpie_local.hypervisor.net import policy
 from magpie_local.hypervisor.net.addresses import Watch, own_addresses
 from magpie_local.hypervisor.net.frames import CHUNK, HEADER, Splitter
-from magpie_local.hypervisor.net.policy import Policy
+from magpie_local.hypervisor.net.policy import Policy, packed
 from magpie_local.hypervisor.net.start import detach
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from typing import NoReturn
 
 #: Seconds until passt must have answered; it takes 0.02.
@@ -37,6 +38,7 @@ _ANSWER_BUDGET = 10.0
 _CLIENT_BUDGET = 60.0
 #: passt's address on the guest's wire: locally administered, and the same everywhere, as forks expect.
 _ROUTER_MAC = "52:55:0a:00:02:02"
+_LAN = "lan"
 _PROBE_MAC = bytes.fromhex("525400000001")
 
 
@@ -47,12 +49,12 @@ class NoAnswer(Exception):
 class Gate:
     """What goes on between one QEMU and one passt."""
 
-    def __init__(self, qemu: socket.socket, passt: socket.socket, *, lan: bool) -> None:
+    def __init__(self, qemu: socket.socket, passt: socket.socket, inside: Sequence[str]) -> None:
         self._qemu = qemu
         self._passt = passt
-        self._lan = lan
+        self._inside = inside
         self._watch = Watch()
-        self._policy = Policy(own_addresses(), lan=lan)
+        self._policy = _policy(inside)
 
     def run(self) -> NoReturn:
         """Pass frames until either side has gone. Each direction may have to wait for its receiver by itself."""
@@ -77,7 +79,14 @@ class Gate:
         """Keep the policy true while this machine's addresses change, as a laptop's do."""
         while True:
             self._watch.wait()
-            self._policy = Policy(own_addresses(), lan=self._lan)
+            self._policy = _policy(self._inside)
+
+
+def _policy(inside: Sequence[str]) -> Policy:
+    services = [one.rpartition("@") for one in inside if one != _LAN]
+    return Policy(
+        own_addresses(), lan=_LAN in inside, services=[(packed(address), int(port)) for address, _, port in services]
+    )
 
 
 def _to_the_end(task: Callable[[], None]) -> NoReturn:
@@ -173,7 +182,7 @@ def _drop_privileges(user: int) -> None:
 
 def main(arguments: list[str]) -> None:
     """Be the gate of the VM that connects to standard input."""
-    program, families, user, *flags = arguments
+    program, families, user, *inside = arguments
     listener = socket.socket(fileno=os.dup(0))
     if user != "-":
         _drop_privileges(int(user))
@@ -187,7 +196,7 @@ def main(arguments: list[str]) -> None:
     qemu, _ = listener.accept()
     listener.close()
     qemu.setblocking(True)
-    Gate(qemu, passt, lan="lan" in flags).run()
+    Gate(qemu, passt, inside).run()
 
 
 if __name__ == "__main__":

@@ -1,18 +1,21 @@
 """What a guest needs of this machine's settings to download packages where the machine itself needs it: proxies,
-package indexes and certificate authorities, as on company laptops. Pure; opt-in, because proxies' addresses may hold
+package indexes and certificate authorities, as on company laptops. Opt-in, because proxies' addresses may hold
 passwords.
 
 A guest can't reach this machine's loopback, so a proxy that listens there (cntlm, px, a developer's cache) is of no
-use to it and is left out, with the reason. One in a private range needs `lan`.
+use to it and is left out, with the reason.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +47,10 @@ class HostAccess:
     env: Mapping[str, str] = field(repr=False)
     #: Certificates to append to GUEST_BUNDLE, in PEM; empty where there are none.
     certificates: bytes = field(repr=False)
+    #: Passwords that addresses in `env` hold.
+    passwords: tuple[str, ...] = field(repr=False)
+    #: Proxies and indexes, by host and port: where they are in a private range, the guest must be let through to them.
+    services: tuple[tuple[str, int], ...]
     #: Variables that were left out, each with the reason.
     left_out: Mapping[str, str]
 
@@ -51,6 +58,15 @@ class HostAccess:
 def certificate_files(environ: Mapping[str, str]) -> list[str]:
     """Return the files that `host_access` wants to see."""
     return list(dict.fromkeys(environ[name] for name in BUNDLES if environ.get(name)))
+
+
+def this_machine() -> HostAccess:
+    """Return what this process's environment means for a guest."""
+    files = {}
+    for path in certificate_files(os.environ):
+        with contextlib.suppress(OSError):
+            files[path] = Path(path).read_bytes()
+    return host_access(os.environ, files)
 
 
 def host_access(environ: Mapping[str, str], files: Mapping[str, bytes]) -> HostAccess:
@@ -69,22 +85,33 @@ def host_access(environ: Mapping[str, str], files: Mapping[str, bytes]) -> HostA
     for name in BUNDLES:
         if environ.get(name) and environ[name] not in files:
             left_out[name] = f"{environ[name]} can't be read"
-    return HostAccess(env=env, certificates=certificates, left_out=left_out)
+    urls = [url for name in _ADDRESSES if name in env for url in _urls(env[name])]
+    return HostAccess(
+        env=env, certificates=certificates, left_out=left_out,
+        passwords=tuple(dict.fromkeys(unquote(url.password) for url in urls if url.password)),
+        services=tuple(dict.fromkeys((url.hostname, url.port or _port(url.scheme)) for url in urls if url.hostname)),
+    )  # fmt: skip
 
 
 def _unreachable(value: str) -> str | None:
     """Return why a guest has no use for an address, or for a list of them; None where it has."""
-    hosts = [_host(each) for each in re.split(r"[\s,|]+", value) if each]
-    if any(_is_loopback(host) for host in hosts):
+    if any(_is_loopback(url.hostname or "") for url in _urls(value)):
         return "it is on this machine's loopback, which a guest can't reach"
     return None
 
 
-def _host(address: str) -> str:
-    try:
-        return urlsplit(address if "//" in address else f"//{address}").hostname or ""
-    except ValueError:
-        return ""
+def _urls(value: str) -> list[SplitResult]:
+    found = []
+    for each in re.split(r"[\s,|]+", value):
+        # Its port is looked at here: a bad one raises only then.
+        with contextlib.suppress(ValueError):
+            url = urlsplit(each if "//" in each else f"//{each}")
+            found += [url] if url.hostname and (url.port is None or url.port > 0) else []
+    return found
+
+
+def _port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
 
 
 def _is_loopback(host: str) -> bool:

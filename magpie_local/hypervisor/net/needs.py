@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from magpie_local.domain.need import Need
 from magpie_local.errors import NetworkUnavailable
 from magpie_local.hypervisor.net.addresses import families_with_a_way_out
-from magpie_local.hypervisor.net.uplink import PROGRAM, passt_path, start_gate
+from magpie_local.hypervisor.net.uplink import PROGRAM, Inside, passt_path, start_gate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ def network_need(folder: Path) -> Need:
         if not families:
             detail = f"{found}; this machine has no way out now, and so have none its VMs"
             return Need(name=PROGRAM, ok=True, detail=detail, cure=None)
-        start_gate(folder / "g", families, lan=False)
+        start_gate(folder / "g", families, Inside())
     except NetworkUnavailable as error:
         return Need(name=PROGRAM, ok=False, detail=error.message, cure=error.hint)
     # The gate ends with its first client.

@@ -15,7 +15,6 @@ import os
 import shutil
 import socket
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from magpie_local.errors import HostError, NetworkUnavailable
@@ -23,7 +22,7 @@ from magpie_local.hypervisor.net.addresses import families_with_a_way_out
 from magpie_local.hypervisor.net.bridge import PING
 from magpie_local.hypervisor.net.frames import HEADER
 from magpie_local.hypervisor.net.start import StartError, listen, start
-from magpie_local.hypervisor.net.uplink import guest_config, start_gate
+from magpie_local.hypervisor.net.uplink import Inside, guest_config, passt_path, start_gate
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -31,9 +30,11 @@ if TYPE_CHECKING:
 
     from magpie_local.domain.ids import VmId
     from magpie_local.domain.network import GuestConfig
+    from magpie_local.hypervisor.net.host_access import HostAccess
 
 #: Seconds within which a switch must be there: one that is about to end makes way first.
 _SWITCH_BUDGET = 15.0
+_NOTHING = Inside()
 _PING = len(PING).to_bytes(HEADER) + PING
 
 
@@ -53,32 +54,37 @@ class Linker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Default:
-    lan: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Private:
-    network: str
-
-
 class VmNetworks:
     """Networks of one state directory.
 
     Args:
         folder: for the sockets; short, since their paths are limited to 107 bytes, and of nobody else's.
         linker: the hypervisor that runs the VMs.
+        inside: what of the inside VMs on the default network may reach.
+        access: what their guests need to get out; a private network is told nothing of it.
     """
 
-    def __init__(self, folder: Path, linker: Linker) -> None:
+    def __init__(
+        self, folder: Path, linker: Linker, inside: Inside = _NOTHING, access: HostAccess | None = None
+    ) -> None:
         self._folder = folder
         self._linker = linker
-        self._attached: dict[VmId, _Default | _Private] = {}
+        self._inside = inside
+        self._access = access
+        #: The private network of each attached VM; None is the default one.
+        self._attached: dict[VmId, str | None] = {}
         #: Held while a switch is looked for, and while leftovers of switches are removed.
         self._switching = asyncio.Lock()
 
-    async def attach_default(self, vm_id: VmId, *, lan: bool = False) -> GuestConfig:
+    async def expect_default(self) -> GuestConfig:
+        """Return what `attach_default` would at this moment.
+
+        Raises:
+            NetworkUnavailable.
+        """
+        return guest_config(await asyncio.to_thread(_usable_families), self._access)
+
+    async def attach_default(self, vm_id: VmId) -> GuestConfig:
         """Connect a VM with the internet, and return what its guest must be told.
 
         Raises:
@@ -86,11 +92,11 @@ class VmNetworks:
         """
         families = await asyncio.to_thread(families_with_a_way_out)
         if families:
-            await self._link_default(vm_id, families, lan)
-            self._attached[vm_id] = _Default(lan)
+            await self._link_default(vm_id, families)
+            self._attached[vm_id] = None
         else:
             await self.detach(vm_id)
-        return guest_config(families)
+        return guest_config(families, self._access)
 
     async def attach_private(self, vm_id: VmId, network: str) -> None:
         """Connect a VM with all others that are attached to `network`.
@@ -99,7 +105,7 @@ class VmNetworks:
             NetworkUnavailable, HostError.
         """
         await self._link_private(vm_id, network)
-        self._attached[vm_id] = _Private(network)
+        self._attached[vm_id] = network
 
     async def detach(self, vm_id: VmId) -> None:
         """Connect a running VM to nothing.
@@ -118,11 +124,11 @@ class VmNetworks:
     async def mend(self) -> Sequence[VmId]:
         """Attach again what was attached and is connected to nothing; return those VMs."""
         mended = []
-        for vm_id, place in list(self._attached.items()):
+        for vm_id, network in list(self._attached.items()):
             # It may have gone meanwhile, or what it takes is missing now.
             with contextlib.suppress(HostError):
                 if await self._linker.linked(vm_id) is None:
-                    await self._attach(vm_id, place)
+                    await (self.attach_default(vm_id) if network is None else self.attach_private(vm_id, network))
                     mended.append(vm_id)
         return mended
 
@@ -131,19 +137,12 @@ class VmNetworks:
         async with self._switching:
             await asyncio.to_thread(self._sweep, {_short(vm_id) for vm_id in alive})
 
-    async def _attach(self, vm_id: VmId, place: _Default | _Private) -> None:
-        match place:
-            case _Default(lan=lan):
-                await self.attach_default(vm_id, lan=lan)
-            case _Private(network=network):
-                await self.attach_private(vm_id, network)
-
-    async def _link_default(self, vm_id: VmId, families: str, lan: bool) -> None:
+    async def _link_default(self, vm_id: VmId, families: str) -> None:
         path = self._gate_socket(vm_id)
         if await self._linker.linked(vm_id) == str(path):
             return
         await asyncio.to_thread(_make_private, path.parent)
-        await asyncio.to_thread(start_gate, path, families, lan=lan)
+        await asyncio.to_thread(start_gate, path, families, self._inside)
         await self._linker.link(vm_id, str(path))
 
     async def _link_private(self, vm_id: VmId, network: str) -> None:
@@ -172,6 +171,13 @@ class VmNetworks:
             with _lock(folder) as lock:
                 if lock is not None:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _usable_families() -> str:
+    families = families_with_a_way_out()
+    if families:
+        passt_path()
+    return families
 
 
 def _short(vm_id: VmId) -> str:

@@ -14,14 +14,14 @@ import socket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 #: The guest's network, as QEMU's own user network has it. Each gate has its own, so all may be the same.
 ADDRESS4, PREFIX4, GATEWAY4, DNS4 = "10.0.2.15", 24, "10.0.2.2", "10.0.2.3"
 ADDRESS6, PREFIX6, GATEWAY6 = "fd6d:6167:7069::15", 64, "fd6d:6167:7069::2"
 
 _ARP, _IPV4, _IPV6 = b"\x08\x06", b"\x08\x00", b"\x86\xdd"
-_UDP, _ICMP6 = 17, 58
+_TCP, _UDP, _ICMP6 = 6, 17, 58
 _DNS_PORT = (53).to_bytes(2)
 #: ICMPv6: neighbour solicitation and advertisement.
 _NEIGHBOURS = (135, 136)
@@ -35,20 +35,26 @@ _NEVER4 = ("0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/3")
 _LAN4 = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15")
 #: IPv6 is the other way round: only what is handed out at all, without tunnels that hold an IPv4 address.
 _GLOBAL6, _TUNNELS6, _LAN6 = ("2000::/3",), ("2001::/32", "2002::/16"), ("fc00::/7",)
+_NEVER6 = ("::/16", "64:ff9b::/32", "fe80::/9", "ff00::/8", *_TUNNELS6)
 
 
 class Policy:
-    """What may pass, given this machine's addresses (addresses.own_addresses) and whether its neighbours may be seen.
+    """What may pass.
 
-    Without `lan`, private ranges and the networks that this machine is connected to are out of reach.
+    Args:
+        own: this machine's addresses (addresses.own_addresses).
+        lan: whether private ranges and the networks that this machine is connected to may be reached.
+        services: TCP services among those that may be reached without `lan`, by address and port; this machine's own
+            addresses are none all the same.
     """
 
-    def __init__(self, own: Sequence[tuple[bytes, bytes, int]], *, lan: bool) -> None:
-        denied = [_host(address) for local, peer, _ in own for address in (local, peer)]
-        if not lan:
-            denied += [_range(peer, prefix) for _, peer, prefix in own]
-        self._denied4 = [*_ranges(_NEVER4), *(() if lan else _ranges(_LAN4)), *(one for one in denied if one[0] == 4)]
-        self._denied6 = [*_ranges(_TUNNELS6), *(one for one in denied if one[0] == 16)]
+    def __init__(
+        self, own: Sequence[tuple[bytes, bytes, int]], *, lan: bool, services: Collection[tuple[bytes, int]] = ()
+    ) -> None:
+        self._never = [*_ranges((*_NEVER4, *_NEVER6)), *(_host(one) for local, peer, _ in own for one in (local, peer))]
+        inside = () if lan else (*_ranges(_LAN4), *(_range(peer, prefix) for _, peer, prefix in own))
+        self._denied = [*self._never, *inside]
+        self._services = frozenset((address, port.to_bytes(2)) for address, port in services)
         self._allowed6 = [*_ranges(_GLOBAL6), *(_ranges(_LAN6) if lan else ())]
         self._verdicts: dict[bytes, bool] = {}
 
@@ -65,16 +71,20 @@ class Policy:
         target = bytes(frame[30:34])
         if target == _DNS4_PACKED:
             # passt asks this machine's resolver; any other port would be a host of somebody's private network.
-            plain = frame[14] == 0x45 and frame[20] & 0x3F == 0 and frame[21] == 0
-            return plain and frame[23] == _UDP and frame[36:38] == _DNS_PORT
-        return self._reachable(target)
+            return _is_plain(frame) and frame[23] == _UDP and frame[36:38] == _DNS_PORT
+        if self._reachable(target):
+            return True
+        return _is_plain(frame) and frame[23] == _TCP and self._serves(target, frame[36:38])
 
     def _allows6(self, frame: memoryview | bytes) -> bool:
         target = bytes(frame[38:54])
         # passt answers for its gateway, and for nothing else of these.
         if target[0] == 0xFF or target == _GATEWAY6_PACKED:
             return len(frame) > 54 and frame[20] == _ICMP6 and frame[54] in _NEIGHBOURS
-        return self._reachable(target)
+        return self._reachable(target) or (frame[20] == _TCP and self._serves(target, frame[56:58]))
+
+    def _serves(self, target: bytes, port: memoryview | bytes) -> bool:
+        return (target, bytes(port)) in self._services and not _in(target, self._never)
 
     def _reachable(self, target: bytes) -> bool:
         verdict = self._verdicts.get(target)
@@ -85,9 +95,17 @@ class Policy:
         return verdict
 
     def _judge(self, target: bytes) -> bool:
-        if len(target) == 4:
-            return not _in(target, self._denied4)
-        return _in(target, self._allowed6) and not _in(target, self._denied6)
+        return (len(target) == 4 or _in(target, self._allowed6)) and not _in(target, self._denied)
+
+
+def _is_plain(frame: memoryview | bytes) -> bool:
+    """Return whether an IPv4 packet has its ports where they usually are: no options, and no fragment."""
+    return frame[14] == 0x45 and frame[20] & 0x3F == 0 and frame[21] == 0
+
+
+def packed(address: str) -> bytes:
+    """Return an address as it is on the wire."""
+    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
 #: A range: the length of its addresses in bytes, its first address, and how many low bits are free.
@@ -100,7 +118,7 @@ def _ranges(texts: Sequence[str]) -> list[_Range]:
 
 def _parsed(text: str) -> _Range:
     address, _, prefix = text.partition("/")
-    return _range(socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address), int(prefix))
+    return _range(packed(address), int(prefix))
 
 
 def _host(address: bytes) -> _Range:
@@ -114,4 +132,4 @@ def _range(address: bytes, prefix: int) -> _Range:
 
 def _in(target: bytes, ranges: Sequence[_Range]) -> bool:
     number = int.from_bytes(target)
-    return any(number >> free == first for _, first, free in ranges)
+    return any(size == len(target) and number >> free == first for size, first, free in ranges)

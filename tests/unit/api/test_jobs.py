@@ -160,7 +160,7 @@ def test_an_unknown_image_is_refused_and_nothing_is_stored(client):
 
 def test_an_address_on_no_network_is_refused(client):
     with pytest.raises(InvalidInput, match=r"network='none'"):
-        client.jobs.create("job", "true", ipv6_lease="lease")
+        client.jobs.create("job", "true", network="none", ipv6_lease="lease")
 
 
 def test_a_network_that_is_not_there_is_refused(client):

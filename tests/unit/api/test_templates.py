@@ -203,7 +203,7 @@ def test_the_pool_shows_its_forks_to_every_process(warm_settings: Settings) -> N
         job = leader.jobs.run_and_wait("job", "true", memory_mb=64)
 
     assert (pool.leader, pool.on, pool.waiting) == ("other", True, {"base:1:64": 1})
-    assert str(pool) == "1 wait, 0 coming, 120.0 MiB of 240.0 MiB"
+    assert str(pool) == "1 wait, 0 coming, 160.0 MiB of 320.0 MiB"
     assert (status.templates, status.templates_budget, status.jobs) == (1, settings.templates, {})
     assert status.to_json()["pool"] == status.pool.to_json()
     assert job.start == "pool"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from magpie_local.guest.agent.network import Config, batch, with_part
+from magpie_local.guest.agent.network import Config, Network, batch, with_part
 
 NETWORK: dict[str, object] = {
     "addresses": ["10.1.2.3/24", "fd00::3/64"], "gateways": ["10.1.2.1"], "dns": ["10.1.2.1", "fe80::1"], "mtu": 1400,
@@ -70,3 +70,12 @@ def test_what_is_no_network_is_refused_and_the_agent_goes_on(client, change):
     answer = client.answer()
     assert (answer["op"], answer["to"]) == ("refused", "network")
     assert client.hello()["state"] == "idle"
+
+
+def test_a_guest_that_was_told_nothing_has_nothing_to_undo(monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("the card was touched")
+
+    monkeypatch.setattr("magpie_local.guest.agent.network._set_up", never)
+    Network().apply(Config(NETWORK | {"addresses": [], "gateways": [], "dns": [], "hosts": [], "authorities": {},
+                                      "mtu": 1500}))  # fmt: skip

@@ -16,6 +16,8 @@ def test_proxies_and_indexes_go_along_and_nothing_else_does():
     assert access.env == {name: environ[name] for name in kept}
     assert access.certificates == b""
     assert "pw" not in repr(access)
+    assert access.passwords == ("pw",)
+    assert access.services == (("proxy.corp", 3128), ("index.corp", 443))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,12 @@ def pack(address: str) -> bytes:
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
+def make_own() -> list[tuple[bytes, bytes, int]]:
+    return [(pack(local), pack(peer), prefix) for local, peer, prefix in OWN]
+
+
 def make(*, lan: bool = False) -> Policy:
-    return Policy([(pack(local), pack(peer), prefix) for local, peer, prefix in OWN], lan=lan)
+    return Policy(make_own(), lan=lan)
 
 
 def to(
@@ -68,6 +72,23 @@ def test_neighbours_and_private_ranges_take_leave(address):
 def test_neighbours_and_private_ranges_take_leave_by_ipv6_too(address):
     assert not make().allows(to(address))
     assert make(lan=True).allows(to(address))
+
+
+@pytest.mark.parametrize("address", ["10.9.0.1", "198.51.100.11", "fd99::1", "2001:db8:1::11"])
+def test_of_a_named_service_only_its_port_can_be_reached(address):
+    allows = Policy(make_own(), lan=False, services=[(pack(address), 3128)]).allows
+    assert allows(to(address, TCP, 3128))
+    assert not allows(to(address, TCP, 3129))
+    assert not allows(to(address, UDP, 3128))
+    if ":" not in address:
+        assert not allows(to(address, TCP, 3128, fragment=0x0001))
+        assert not allows(to(address, TCP, 3128, version=0x46))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "198.51.100.10", "10.8.0.1", "169.254.169.254", "0.0.0.0", "::1",
+                                     "::ffff:127.0.0.1", "fd12::1", "fe80::1", "2002:7f00:1::1"])  # fmt: skip
+def test_no_named_service_is_this_machines(address):
+    assert not Policy(make_own(), lan=True, services=[(pack(address), 3128)]).allows(to(address, TCP, 3128))
 
 
 def test_of_the_resolver_only_its_port_can_be_reached():
