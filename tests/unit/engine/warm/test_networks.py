@@ -43,7 +43,7 @@ async def fork(driven: Any) -> Any:
     async with asyncio.timeout(20):
         while True:
             report = read_report(driven.ports.layout.pool_report)
-            if report is not None and sum(report.waiting.values()):
+            if report is not None and any(report.waiting.values()):
                 (found,) = [sight.id for sight in await driven.hypervisor.sights() if sight.attempt_id == "pool"]
                 return found
             await asyncio.sleep(0.02)
