@@ -193,6 +193,7 @@ class AttemptRun:
             _log.exception("attempt %s broke", self.attempt.id, extra={"action": "attempt_broke"})
             return self._failed(Reason.START_FAILED, error)
         finally:
+            await self._starter.close()
             await self._line.hang_up()
 
     async def _from_claim(self) -> Outcome | None:
@@ -377,8 +378,6 @@ class AttemptRun:
         lives = self.job.persistent and self.has_vm and self._condition not in _DEAD
         grace = self._options.stop_grace if lives else None
         await tear_down(self._ports, self._ledger, self._line, self._files, grace=grace)
-
-    # Small things
 
     async def _wait_for_news(self, *tasks: asyncio.Future[Any]) -> None:
         news = asyncio.ensure_future(self._news.wait())

@@ -47,6 +47,7 @@ class Starter:
         #: The public half of the VM's host key.
         self._host_key = bring_up.host_key
         self._network: GuestConfig | None = None
+        self._connecting: asyncio.Task[GuestConfig | None] | None = None
 
     async def boot(self) -> None:
         """Have the VM run.
@@ -66,6 +67,7 @@ class Starter:
         await self._ledger.record(EventKind.VM_BOOTING, {**origin, **come}, **come)
         fault_point("J5.after")
         self._spans = StartSpans(await self._bring_up.start())
+        self._connect()  # beside the guest's own coming up
 
     async def launch(self, line: GuestLine) -> Launch | None:
         """Reach the VM's agent and have it start the script.
@@ -74,6 +76,12 @@ class Starter:
             HostError, WorkspaceDamaged.
         """
         return await line.begin(self._ready, self._prepare, self._order)
+
+    async def close(self) -> None:
+        """Leave nothing under way."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
 
     async def started(self, launch: Launch | None) -> None:
         """Enter that the script runs."""
@@ -94,7 +102,7 @@ class Starter:
             await session.settle(identity, new_renewal(self._ports.clock))
             self._host_key = identity.host_key_public
             self._spans.settled()
-        self._network = await connect(self._ports, job, self._ledger.attempt.vm_id)
+        self._network = await self._connect()
         if self._network not in (None, self._bring_up.network):
             await session.join(self._network)
             self._spans.prepared("network")
@@ -104,6 +112,12 @@ class Starter:
         if job.persistent:
             await open_door(self._ports, job, self._ledger.attempt, session, self._host_key)
             self._spans.prepared("door")
+
+    def _connect(self) -> asyncio.Task[GuestConfig | None]:
+        if self._connecting is None:
+            work = connect(self._ports, self._ledger.job, self._ledger.attempt.vm_id)
+            self._connecting = asyncio.create_task(work, name="magpie network")
+        return self._connecting
 
     async def _upload(self, session: GuestAgent) -> None:
         uploads = (await self._ports.jobs.inputs(self._ledger.job.id)).uploads
