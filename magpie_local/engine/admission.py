@@ -32,16 +32,15 @@ def admit(queue: Sequence[JobRecord], running: Iterable[JobRecord], capacity: Ca
     """Decide which of `queue` (oldest first) start beside `running`.
 
     Strictly in order: the first that does not fit holds the others back, so that no large job starves. A job
-    larger than the whole
-    capacity starts when nothing else runs.
+    larger than the whole capacity starts when nothing else is there. A persistent VM whose script has ended takes
+    memory, and no CPU: it idles, and a few of them must not keep all jobs from running.
     """
     used = list(running)
-    cpus = sum(job.vcpus for job in used)
+    cpus = sum(job.vcpus for job in used if not job.is_kept)
     memory = sum(job.memory_mb for job in used)
     start: list[JobRecord] = []
     for job in queue:
-        alone = not used and not start
-        reason = None if alone else _shortage(job, cpus, memory, capacity)
+        reason = _shortage(job, cpus, memory, capacity)
         if reason is not None:
             return Admission(start=tuple(start), blocked=job, reason=reason)
         start.append(job)
@@ -51,9 +50,9 @@ def admit(queue: Sequence[JobRecord], running: Iterable[JobRecord], capacity: Ca
 
 
 def _shortage(job: JobRecord, cpus: int, memory: int, capacity: Capacity) -> str | None:
-    if cpus + job.vcpus > capacity.cpus:
+    if cpus and cpus + job.vcpus > capacity.cpus:
         return f"waits for CPUs: wants {job.vcpus}, {max(0, capacity.cpus - cpus)} of {capacity.cpus} are free"
-    if memory + job.memory_mb > capacity.memory_mb:
+    if memory and memory + job.memory_mb > capacity.memory_mb:
         free = max(0, capacity.memory_mb - memory)
         return f"waits for memory: wants {job.memory_mb} MiB, {free} of {capacity.memory_mb} MiB are free"
     return None

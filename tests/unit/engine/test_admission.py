@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from magpie_local.domain.states import ScriptState, VmState
 from magpie_local.engine.admission import Capacity, admit
 
 HOST = Capacity(cpus=4, memory_mb=2048)
@@ -87,3 +88,18 @@ def test_the_head_of_the_queue_always_starts_on_an_idle_host(a_job, queue):
     jobs = [a_job(vcpus=cpus, memory_mb=memory) for cpus, memory in queue]
 
     assert admit(jobs, [], HOST).start[:1] == (jobs[0],)
+
+
+def kept(a_job, **fields):
+    return a_job(persistent=True, script_state=ScriptState.SUCCEEDED, exit_code=0, vm_state=VmState.READY, **fields)
+
+
+def test_persistent_vms_whose_script_has_ended_take_memory_and_no_cpu(a_job):
+    idle = [kept(a_job, vcpus=2, memory_mb=256) for _ in range(4)]
+    job = a_job(vcpus=4, memory_mb=1024)
+
+    assert admit([job], idle, HOST).start == (job,)
+    assert admit([a_job(memory_mb=1025)], idle, HOST).reason == (
+        "waits for memory: wants 1025 MiB, 1024 of 2048 MiB are free"
+    )
+    assert admit([a_job(vcpus=2)], [*idle, a_job(vcpus=3)], HOST).reason == "waits for CPUs: wants 2, 1 of 4 are free"
