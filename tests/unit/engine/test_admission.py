@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -90,7 +92,7 @@ def test_the_head_of_the_queue_always_starts_on_an_idle_host(a_job, queue):
     assert admit(jobs, [], HOST).start[:1] == (jobs[0],)
 
 
-def kept(a_job, **fields):
+def kept(a_job: Any, **fields: Any) -> Any:
     return a_job(persistent=True, script_state=ScriptState.SUCCEEDED, exit_code=0, vm_state=VmState.READY, **fields)
 
 
