@@ -22,7 +22,8 @@ free of imports.
     processes the guest's processes
     script    the one script: start, limits, end
     output    its stdout and stderr, in order
-    masked    secrets out of that output: masking finds them wherever they are cut, forms are what they may look like
+    masked    secrets out of that output: masking finds them wherever they are cut, forms are what they may look like,
+              unfolding what they are when broken into lines
     log       the log port: frames and their cap
 """
 

@@ -20,16 +20,28 @@ _SHORT_ESCAPES = {0x08: "b", 0x09: "t", 0x0A: "n", 0x0C: "f", 0x0D: "r", 0x22: '
 
 def forms(secrets: Iterable[str]) -> list[bytes]:
     """Return all that is to be masked, each once; a value that is too short has no form."""
-    values = {value for secret in secrets for value in (secret, secret.strip()) if len(value) >= MIN_MASKED}
-    return sorted({form for value in values for form in _forms(value)})
+    return sorted({form for value in _values(secrets) for form in (*_as_written(value), *_foldable(value))})
 
 
-def _forms(value: str) -> Iterator[bytes]:
+def foldable(secrets: Iterable[str]) -> list[bytes]:
+    """Return those of the forms that programs break into lines of a fixed width (`base64`: 76, `xxd -p`: 60)."""
+    return sorted({form for value in _values(secrets) for form in _foldable(value)})
+
+
+def _values(secrets: Iterable[str]) -> set[str]:
+    return {value for secret in secrets for value in (secret, secret.strip()) if len(value) >= MIN_MASKED}
+
+
+def _foldable(value: str) -> Iterator[bytes]:
     data = value.encode("utf-8", "surrogateescape")
-    yield data
     yield from _base64(data)
     yield data.hex().encode()
     yield data.hex().upper().encode()
+
+
+def _as_written(value: str) -> Iterator[bytes]:
+    data = value.encode("utf-8", "surrogateescape")
+    yield data
     for safe in (b"", b"/"):
         for blank in ("%20", "+"):
             for digits in ("02X", "02x"):

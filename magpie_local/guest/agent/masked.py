@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from magpie_local.guest.agent.forms import forms
+from magpie_local.guest.agent.forms import foldable, forms
 from magpie_local.guest.agent.masking import Masking
 
 TYPE_CHECKING = False
@@ -29,7 +29,7 @@ class MaskedLog:
     def __init__(self, loop: Loop, log: Log, secrets: list[str]) -> None:
         self._loop = loop
         self._log = log
-        self._forms = forms(secrets)
+        self._forms, self._foldable = forms(secrets), foldable(secrets)
         #: By the kind of the stream's frames.
         self._streams: dict[int, Masking] = {}
         self._timers: dict[int, Timer] = {}
@@ -44,7 +44,7 @@ class MaskedLog:
         if data:
             stream = self._streams.get(kind)
             if stream is None:
-                stream = self._streams[kind] = Masking(self._forms)
+                stream = self._streams[kind] = Masking(self._forms, self._foldable)
             self._log.write(kind, stream.feed(data))
             self._loop.cancel(self._timers.pop(kind, None))
             if stream.holds:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from magpie_local.guest.agent.unfolding import Unfolded
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 MASK = b"***"
 #: Most bytes of what may be the beginning of a secret that are shown when nothing follows for a while.
@@ -14,14 +16,19 @@ HARMLESS = 3
 class Masking:
     """Replaces each occurrence of some byte strings in one stream; those that overlap are one.
 
-    Only what may be the beginning of one is held back: less than the longest of them.
+    Only what may be the beginning of one is held back: less than the longest of them, with its line breaks.
 
     Args:
         forms: the byte strings; none is empty.
+        foldable: those of them that are also found where a line break (one, LF or CRLF) stands between any two of
+            their bytes; they hold none themselves.
     """
 
-    def __init__(self, forms: list[bytes]) -> None:
-        self._forms = forms
+    def __init__(self, forms: list[bytes], foldable: Iterable[bytes] = ()) -> None:
+        self._foldable = list(foldable)
+        self._forms = [form for form in forms if form not in self._foldable]
+        #: Most bytes that the beginning of a folded one can take.
+        self._reach = 3 * max(map(len, self._foldable), default=0)
         #: The end of the stream as far as an occurrence may begin in it.
         self._tail = b""
         #: How much of the tail has been given out, and how much of it a mask stands for.
@@ -30,7 +37,7 @@ class Masking:
     @property
     def holds(self) -> bool:
         """Whether bytes are held back that `release` would give out."""
-        return self._done < len(self._tail) <= HARMLESS
+        return self._done < len(self._tail) and len(self._tail.rstrip(b"\r\n")) <= HARMLESS
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes; return what can be shown now."""
@@ -71,19 +78,35 @@ class Masking:
         return b"".join(parts)
 
     def _found(self) -> Iterator[tuple[int, int]]:
-        tail = self._tail
-        for form in self._forms:
-            at = tail.find(form)
-            while at >= 0:
-                yield at, at + len(form)
-                at = tail.find(form, at + 1)
+        yield from _spans(self._tail, self._forms)
+        if self._foldable:
+            flat = Unfolded(self._tail)
+            yield from flat.places(_spans(flat.text, self._foldable))
 
     def _open(self, tail: bytes) -> int:
         """Return the place of the first end of `tail` that a form begins with; its length where there is none."""
-        found = len(tail)
-        for form in self._forms:
-            found = min(found, _open(tail, form))
+        found = min((_open(tail, form) for form in self._forms), default=len(tail))
+        if self._foldable:
+            found = min(found, self._open_folded(tail))
         return found
+
+    def _open_folded(self, tail: bytes) -> int:
+        begin = max(0, len(tail) - self._reach)
+        # A CR at the end may be half of a line break.
+        flat = Unfolded(tail[begin:].removesuffix(b"\r"))
+        place = min(_open(flat.text, form) for form in self._foldable)
+        if place == len(flat.text):
+            return len(tail)
+        ((start, _),) = flat.places([(place, len(flat.text))])
+        return begin + start
+
+
+def _spans(text: bytes, forms: list[bytes]) -> Iterator[tuple[int, int]]:
+    for form in forms:
+        at = text.find(form)
+        while at >= 0:
+            yield at, at + len(form)
+            at = text.find(form, at + 1)
 
 
 def _open(tail: bytes, form: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from magpie_local.domain import secret as domain
 from magpie_local.domain.frames import STDERR, STDOUT
-from magpie_local.guest.agent.forms import MIN_MASKED, forms
+from magpie_local.guest.agent.forms import MIN_MASKED, foldable, forms
 from magpie_local.guest.agent.masking import MASK, Masking
 
 #: Of few letters, so that they overlap with themselves, with each other and with the text.
@@ -23,10 +24,19 @@ _words = st.lists(_few, min_size=4, max_size=9).map(b"".join)
 _texts = st.lists(_few | _words | st.just(b"\n"), max_size=60).map(b"".join)
 
 
-def reference(text: bytes, secrets: list[bytes]) -> bytes:
+#: The same with line breaks of both kinds, often single ones.
+_folded = st.lists(_few | st.sampled_from([b"\n", b"\r\n", b"\r", b"\0"]), max_size=60).map(b"".join)
+
+
+def reference(text: bytes, secrets: list[bytes], folded: list[bytes] | None = None) -> bytes:
     """Mask a whole text, the plain way."""
+    patterns = {re.escape(secret) for secret in secrets}
+    patterns |= {rb"(?:\r?\n)?".join(bytes([byte]) for byte in secret) for secret in folded or ()}
     found = sorted(
-        (at, at + len(secret)) for secret in set(secrets) for at in range(len(text)) if text.startswith(secret, at)
+        match.span()
+        for pattern in patterns
+        for at in range(len(text))
+        if (match := re.compile(pattern).match(text, at))
     )
     result, done = b"", 0
     for start, end in found:
@@ -54,6 +64,23 @@ def test_a_stream_is_masked_as_the_whole_text_is_wherever_it_is_cut(secrets, tex
         fed += len(part)
         assert len(masking._tail) < longest
     assert shown + masking.finish() == reference(text, secrets)
+
+
+@given(
+    secrets=st.lists(_words, max_size=2), folded=st.lists(_words, min_size=1, max_size=3), text=_folded,
+    places=st.lists(st.integers(0, 999), max_size=20),
+)  # fmt: skip
+@example(secrets=[], folded=[b"aaaa"], text=b"\na\na\r\na\n\na\na\n\r\naa\r\n\naa\ra\n", places=list(range(40)))
+@example(secrets=[b"abab"], folded=[b"abab", b"bbbb"], text=b"ab\r\na\r\nbb\nb\nb", places=[4, 5, 9])
+@settings(max_examples=1500)
+def test_what_may_be_folded_is_found_across_single_line_breaks_wherever_it_is_cut(secrets, folded, text, places):
+    masking = Masking([*secrets, *folded], folded)
+    longest = max(map(len, [*secrets, *folded]))
+    shown = b""
+    for part in cut(text, places):
+        shown += masking.feed(part)
+        assert len(masking._tail) < 3 * longest
+    assert shown + masking.finish() == reference(text, secrets, folded)
 
 
 @given(
@@ -118,6 +145,32 @@ def test_every_form_of_a_secret_is_masked(value, before, after):
         assert MASK in shows(encode(before + secret + after))
 
 
+@pytest.mark.parametrize("width", [1, 2, 5, 60, 64, 76])
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+@pytest.mark.parametrize("before", range(0, 60, 7))
+def test_an_encoded_secret_is_masked_across_the_lines_that_it_is_broken_into(width, ending, before):
+    secret = "correct horse battery staple"
+    whole = base64.b64encode(b"x" * before + secret.encode() + b"y" * 50)
+    in_hex = (b"x" * before + secret.encode() + b"y" * 50).hex().encode()
+    for encoded in (whole, in_hex):
+        lines = ending.join(encoded[at : at + width] for at in range(0, len(encoded), width)) + ending
+        masking = Masking(forms([secret]), foldable([secret]))
+        shown = b"".join(masking.feed(lines[at : at + 7]) for at in range(0, len(lines), 7)) + masking.finish()
+        kept = shown.replace(ending, b"")
+        assert kept.count(MASK) == 1
+        assert all(part in encoded for part in kept.split(MASK))
+        # Of the secret's own characters one at each end may be left.
+        assert len(kept) - len(MASK) <= len(encoded) - (36 if encoded is whole else 56)
+
+
+def test_a_line_that_ends_like_a_secret_begins_is_shown_when_nothing_follows():
+    masking = Masking([b"abcdef"], [b"abcdef"])
+    assert masking.feed(b"line ab\r\n") == b"line "
+    assert masking.holds
+    assert masking.release() == b"ab\r\n"
+    assert masking.feed(b"cd\n\n") == b"cd\n\n"
+
+
 def test_base64_keeps_at_most_a_character_at_each_end():
     secret = "correct horse battery"
     for before in (b"", b"x", b"xy", b"xyz"):
@@ -146,6 +199,20 @@ def test_the_script_can_say_no_secret_in_any_stream(agent, client):
     assert (lines, in_hex, last, end) == ([b"***", b"***"], b"***", b"last ***", b"")
     assert in_base64.startswith(b"***")
     assert value.encode() not in agent.log.read_bytes()
+
+
+def test_what_base64_breaks_into_lines_is_masked(agent, client):
+    value = "a secret of fifty characters, to be broken in two."
+    client.run(
+        b"for n in {0..30}; do (printf '%*s' $n ''; echo -n $SECRET; printf '%*s' 90 '') | base64; done; "
+        b"(printf '%*s' 20 ''; echo -n $SECRET) | od -An -v -tx1 | tr -d ' \\n' | fold -w 60; echo",
+        env={"SECRET": value, "PATH": "/usr/bin:/bin"}, mask=[value],
+    )  # fmt: skip
+    assert agent.exit().code == 0
+    shown = agent.output(STDOUT)
+    assert shown.count(MASK) == 32
+    flat = shown.replace(b"\n", b"")
+    assert not [form for form in foldable([value[:20], value[20:40], value[-20:]]) if form in flat]
 
 
 def test_a_prompt_is_not_held_back_and_a_slow_secret_is(agent, client):
