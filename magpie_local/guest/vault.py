@@ -37,9 +37,9 @@ class FileVault:
         """
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # only who has secrets pays for it
 
+        cipher = AESGCM(self._key(make=True))  # before there is anything in clear: a traceback may show a frame
         nonce = secrets.token_bytes(_NONCE_SIZE)
-        plain = json.dumps(dict(values)).encode()
-        return nonce + AESGCM(self._key(make=True)).encrypt(nonce, plain, job_id.encode())
+        return nonce + cipher.encrypt(nonce, json.dumps(dict(values)).encode(), job_id.encode())
 
     def open(self, job_id: JobId, box: bytes) -> dict[str, str]:
         """Return what was sealed for a job.
@@ -53,8 +53,12 @@ class FileVault:
         try:
             key = self._key(make=False)
             plain = AESGCM(key).decrypt(box[:_NONCE_SIZE], box[_NONCE_SIZE:], job_id.encode())
-        except (HostError, InvalidTag, ValueError):
-            raise SecretsLost(f"The secrets of job {job_id} can't be read: {self._path} is not what it was.") from None
+        except HostError as error:
+            raise SecretsLost(f"The secrets of job {job_id} can't be read: {error.message}") from None
+        except (InvalidTag, ValueError):
+            raise SecretsLost(
+                f"The secrets of job {job_id} can't be read: {self._path} is not the key that they were sealed with."
+            ) from None
         return {str(name): str(value) for name, value in json.loads(plain).items()}
 
     def _key(self, *, make: bool) -> bytes:
@@ -62,10 +66,16 @@ class FileVault:
             if make:
                 self._make()
             key = self._path.read_bytes()
+        except FileNotFoundError:
+            raise HostError(f"There is no key of secrets at {self._path}.", hint="Set XDG_CONFIG_HOME.") from None
         except OSError as error:
-            raise HostError(f"The key of secrets can't be used: {error}.", hint="Set XDG_CONFIG_HOME.") from error
+            hint = f"Make {self._path} readable, or set XDG_CONFIG_HOME to a folder that you can write."
+            raise HostError(f"The key of secrets can't be used: {error}.", hint=hint) from error
         if len(key) != _KEY_SIZE:
-            raise HostError(f"{self._path} is no key: it has {len(key)} bytes.", hint="Remove it; a new one is made.")
+            raise HostError(
+                f"{self._path} is no key: it has {len(key)} bytes, a key has {_KEY_SIZE}.",
+                hint="Remove it, and a new one is made; jobs that wait with secrets must be created again.",
+            )
         return key
 
     def _make(self) -> None:
