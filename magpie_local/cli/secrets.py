@@ -15,12 +15,18 @@ from magpie_local.errors import InvalidInput
 def secret_environment(entries: tuple[str, ...]) -> Secrets | None:
     """Return `KEY` and `KEY@FILE` entries as secrets; None where there are none.
 
-    A bare KEY is taken from our own environment; where it is not set, the terminal is asked.
+    A bare KEY is taken out of our own environment, so that no process that we start has it; where it is not set, the
+    terminal is asked.
 
     Raises:
         InvalidInput: a value was given, a file can't be read, or nobody is there to be asked.
     """
-    return Secrets({_key(entry): _value(entry) for entry in entries}) if entries else None
+    if not entries:
+        return None
+    keys = [_key(entry) for entry in entries]
+    if twice := {key for key in keys if keys.count(key) > 1}:
+        raise InvalidInput("--secret", min(twice), "it is named twice")
+    return Secrets({key: _value(entry) for key, entry in zip(keys, entries, strict=True)})
 
 
 def _key(entry: str) -> str:
@@ -35,12 +41,21 @@ def _key(entry: str) -> str:
 def _value(entry: str) -> str:
     key, at, file = entry.partition("@")
     if at:
-        try:
-            return Path(file).read_text(encoding="utf-8").removesuffix("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidInput("--secret", entry, f"the file can't be read: {error}") from None
+        return _content(entry, file)
     if key in os.environ:
-        return os.environ[key]
+        return os.environ.pop(key)
     if not sys.stdin.isatty():
         raise InvalidInput("--secret", key, "not set here, and there is no terminal to ask: export it, or KEY@FILE")
     return str(click.prompt(f"Secret {key}", hide_input=True, err=True))
+
+
+def _content(entry: str, file: str) -> str:
+    """Return a file's text without the line end that editors add."""
+    try:
+        return Path(file).read_text(encoding="utf-8").removesuffix("\n")
+    except OSError as error:
+        raise InvalidInput("--secret", entry, f"the file can't be read: {error.strerror}") from None
+    except UnicodeDecodeError:  # whose text tells a byte of it
+        raise InvalidInput(
+            "--secret", entry, "the file is no text in UTF-8; encode it (base64), and decode it there"
+        ) from None
