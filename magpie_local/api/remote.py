@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from magpie_local.api.checks import check_seconds
+from magpie_local.api.masked import MaskedOutput
 from magpie_local.api.models import ExecResult, SshInfo
 from magpie_local.domain.ids import parse_job_id
-from magpie_local.domain.secret import Secrets
+from magpie_local.domain.secret import Secrets, beside
 from magpie_local.errors import InvalidInput, JobNotFound, VmUnreachable, WaitTimeout
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class RemoteService:
         env: Mapping[str, str] | None = None, secret_env: Mapping[str, str] | None = None, cwd: str | None = None,
         stdin: bytes | str | None = None, **more: Any,
     ) -> ExecResult:  # fmt: skip
-        """Run a command in the VM, as user magpie.
+        """Run a command in the VM, as user magpie; what it prints of `secret_env` is masked.
 
         Raises:
             InvalidInput: a value is not allowed.
@@ -68,11 +69,15 @@ class RemoteService:
         if timeout is not None:
             check_seconds("timeout", timeout)
         secrets = Secrets({} if secret_env is None else secret_env)
+        whole = beside(env or {}, secrets)
+        masked = MaskedOutput(secrets.values(), more.get("on_output")) if secrets else None
+        if masked is not None:
+            more |= {"on_output": masked, "limit": 0}
         shell = await self.shell(job_id)
         given = stdin.encode() if isinstance(stdin, str) else stdin
-        result = await shell.run(
-            command, env={**(env or {}), **secrets}, cwd=cwd, stdin=given, timeout=timeout, **more
-        )  # fmt: skip
+        result = await shell.run(command, env=whole, cwd=cwd, stdin=given, timeout=timeout, **more)
+        if masked is not None:
+            result = masked.result(result)
         return ExecResult(
             exit_code=result.exit_code, signal=result.signal, stdout=result.stdout.decode(errors="replace"),
             stderr=result.stderr.decode(errors="replace"), duration=result.duration, timed_out=result.timed_out,

@@ -16,24 +16,13 @@ MASK = "***"
 MIN_MASKED = 4
 
 
-class Secrets(Mapping[str, str]):
-    """Names and secret values; a mapping whose text shows the names alone.
-
-    Raises:
-        InvalidInput: a name is none, or a value can't be in an environment; never shows the value.
-    """
+class Veiled(Mapping[str, str]):
+    """A mapping whose text shows the names alone."""
 
     __slots__ = ("_values",)
 
-    def __init__(self, values: object) -> None:
-        #: Even a half-made one has a repr: a traceback may show it.
-        self._values: dict[str, str] = {}
-        problem = _problem(values)
-        if problem is not None:
-            del values  # a traceback may show what its frames hold
-            raise InvalidInput(*problem)
-        assert isinstance(values, Mapping)
-        self._values = dict(values)
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values: dict[str, str] = dict(values)
 
     def __getitem__(self, key: str) -> str:
         return self._values[key]
@@ -46,6 +35,36 @@ class Secrets(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"{name!r}: {MASK}" for name in self._values) + "}"
+
+
+class Secrets(Veiled):
+    """Names and secret values.
+
+    Raises:
+        InvalidInput: a name is none, or a value can't be in an environment; never shows the value.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, values: object) -> None:
+        problem = _problem(values)
+        if problem is not None:
+            super().__init__({})
+            del values  # a traceback may show what its frames hold, this half-made object included
+            raise InvalidInput(*problem)
+        assert isinstance(values, Mapping)
+        super().__init__(values)
+
+
+def beside(env: Mapping[str, str], secrets: Secrets) -> Mapping[str, str]:
+    """Return both as one environment, which shows none of its values.
+
+    Raises:
+        InvalidInput: a name is in both.
+    """
+    if both := sorted(set(env) & set(secrets)):
+        raise InvalidInput("secret_env", both[0], "a name is either in env or in secret_env")
+    return Veiled({**env, **secrets})
 
 
 def _problem(values: object) -> tuple[str, str, str] | None:

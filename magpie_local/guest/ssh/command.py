@@ -75,11 +75,12 @@ def wrap(
     Raises:
         InvalidInput: the command, the folder or a variable can't be passed on.
     """
+    given = env or {}
+    _check_env(given)
     steps = [f'echo "magpie:{nonce}:$$"']
-    exports = _exports(env or {})
-    if "$_magpie_n" in exports:
+    if any("\n" in value for value in given.values()):
         steps.append("_magpie_n='\n'")
-    if exports:  # both variables are ours, and gone before the command begins
+    if given:  # both variables are ours, and gone before the command begins
         steps.append('IFS= read -r _magpie && eval "$_magpie"; unset _magpie _magpie_n')
     if cwd is not None:
         steps.append(f"cd {shlex.quote(_no_option('cwd', cwd))} || exit {_NO_ENTRY}")
@@ -89,7 +90,8 @@ def wrap(
             "command", f"{len(text)} characters", f"at most {MAX_COMMAND} bytes",
             hint="Pass a long script as input: run(['bash', '-s'], stdin=script).",
         )  # fmt: skip
-    return Wrapped(text=text, preamble=exports.encode(errors="surrogateescape"))
+    # Last, and in no variable: a traceback may show what a frame holds.
+    return Wrapped(text=text, preamble=_exports(given).encode(errors="surrogateescape"))
 
 
 def end_group(group: int) -> str:
@@ -111,15 +113,19 @@ def _line(command: str | Sequence[str]) -> str:
     return "exec " + shlex.join(_no_nul("command", part) for part in command)
 
 
-def _exports(env: Mapping[str, str]) -> str:
-    """Return one line of shell text that exports variables; nothing when there are none."""
-    parts = []
+def _check_env(env: Mapping[str, str]) -> None:
     for name, value in env.items():
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise InvalidInput("env", name, "a name is letters, digits and '_', and does not begin with a digit")
-        quoted = shlex.quote(_no_nul(f"env[{name!r}]", value))
-        # The line would end at a value's newline.
-        parts.append(f"export {name}=" + quoted.replace("\n", "'\"$_magpie_n\"'"))
+        _no_nul(f"env[{name!r}]", value)
+
+
+def _exports(env: Mapping[str, str]) -> str:
+    """Return one line of shell text that exports variables; nothing when there are none."""
+    # The line would end at a value's newline.
+    parts = [
+        f"export {name}=" + shlex.quote(value).replace("\n", "'\"$_magpie_n\"'") for name, value in env.items()
+    ]  # fmt: skip
     return "; ".join(parts) + "\n" if parts else ""
 
 

@@ -50,8 +50,20 @@ def test_scripts_and_commands_have_it(call: Verb, scripts, canary: str, entered:
     kept = call("create", "kept", "true", persistent=True, secret_env=secret, **SMALL)
     call("wait", kept.id, timeout=30)
     assert call("exec", kept.id, scripts.PROVE, secret_env=secret).stdout == scripts.proof(canary)
-    # What the job was given, its commands do not have.
+    assert call("exec", kept.id, 'echo "$TOKEN"', secret_env=secret).stdout == "***\n"
+    # What the job was given, its commands do not have; and what is no secret is not masked.
     assert call("exec", kept.id, 'echo "<$TOKEN> $MODE"', env={"MODE": "fast"}).stdout == "<> fast\n"
+    call("stop", kept.id)
+
+
+def test_output_that_is_over_the_limit_is_masked_before_it_is_cut(call: Verb, canary: str, entered: None) -> None:
+    kept = call("create", "kept", "true", persistent=True, **SMALL)
+    call("wait", kept.id, timeout=30)
+    size = 16 * 1024 * 1024
+    flood = f'head -c {size - 5} /dev/zero | tr "\\0" x; echo -n "$TOKEN"; head -c 1000 /dev/zero'
+    result = call("exec", kept.id, flood, secret_env={"TOKEN": canary})
+    assert (result.truncated, len(result.stdout_bytes)) == (True, size)
+    assert result.stdout_bytes.endswith(b"x***\0\0")
     call("stop", kept.id)
 
 
@@ -69,6 +81,7 @@ def test_scripts_and_commands_have_it(call: Verb, scripts, canary: str, entered:
         ("exec", [NOBODY, "true"], {}),
         ("exec", ["no id", "true"], {}),
         ("exec", [NOBODY, "true"], {"timeout": -1}),
+        ("exec", [NOBODY, "true"], {"env": {"TOKEN": "x"}}),
         ("exec", [NOBODY, "true"], {"env": 5}),
     ],
 )
@@ -80,6 +93,23 @@ def test_an_error_shows_no_secret_in_any_frame(
     _look(search, caught)
     assert search.hits == set()
     assert search.looked["text"] > 5
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [("x" * 200_000, {}), ("x\0y", {}), ([], {}), ("true", {"cwd": "a\0b"}), ("true", {"env": {"1KEY": "x"}})],
+    ids=["long", "NUL", "empty", "cwd", "name"],
+)  # fmt: skip
+def test_an_error_of_a_command_shows_no_secret_in_any_frame_of_a_client(
+    call: Verb, search, canary: str, entered: None, command: Any, options: dict[str, Any]
+) -> None:
+    kept = call("create", "kept", "true", persistent=True, **SMALL)
+    call("wait", kept.id, timeout=30)
+
+    _look(search, _caught(call, canary, "exec", kept.id, command, **options))
+
+    assert search.hits == set()
+    call("stop", kept.id)
 
 
 def _caught(call: Verb, canary: str, verb: str, *arguments: Any, **options: Any) -> BaseException:

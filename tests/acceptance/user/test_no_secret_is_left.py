@@ -166,16 +166,17 @@ def test_commands_in_a_vm_that_stays_get_secrets_and_leave_none(
     with home.client() as client:
         job = client.jobs.create("job", "true", memory_mb=64, persistent=True)
         client.jobs.wait(job.id, timeout=30)
+        pieces: list[bytes] = []
         secret = {"TOKEN": canary}
 
         proven = client.jobs.exec(job.id, scripts.PROVE, secret_env=secret)
-        told = client.jobs.exec(job.id, scripts.TELL, secret_env=secret)
+        told = client.jobs.exec(job.id, scripts.TELL, secret_env=secret, on_output=lambda _, data: pieces.append(data))
         client.jobs.exec(job.id, scripts.TELL + "exit 5", secret_env=secret)
         late = client.jobs.exec(job.id, scripts.TELL + "sleep 60", secret_env=secret, timeout=3)
 
         assert (proven.stdout, late.timed_out) == (scripts.proof(canary), True)
-        # Its output is the caller's, and kept nowhere.
-        assert told.exit_code == 0
+        assert (told.exit_code, told.stdout.count("***"), told.stderr) == (0, scripts.MASKS - 1, "***\n")
+        assert sorted(b"".join(pieces)) == sorted(told.stdout_bytes + told.stderr_bytes)
         assert hunt() == set()
         client.jobs.stop(job.id)
         assert hunt() == set()

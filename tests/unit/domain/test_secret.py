@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from magpie_local.domain.secret import Secrets
+from magpie_local.domain.secret import Secrets, beside
 from magpie_local.domain.spec import MAX_ENV_ENTRY
 from magpie_local.errors import InvalidInput
 
@@ -41,6 +41,20 @@ def test_what_is_not_allowed_is_refused_without_being_shown(values: object) -> N
     last = caught.tb.tb_next
     assert last is not None
     assert VALUE not in repr(last.tb_frame.f_locals)
+    assert VALUE not in str(caught.value)
+
+
+def test_an_environment_with_secrets_beside_it_shows_no_value_of_either() -> None:
+    whole = beside({"MODE": "fast"}, Secrets({"TOKEN": VALUE}))
+
+    assert dict(whole) == {"MODE": "fast", "TOKEN": VALUE}
+    assert repr(whole) == "{'MODE': ***, 'TOKEN': ***}"
+
+
+def test_a_name_is_in_one_of_both() -> None:
+    with pytest.raises(InvalidInput, match="either in env or in secret_env") as caught:
+        beside({"TOKEN": "plain"}, Secrets({"TOKEN": VALUE}))
+
     assert VALUE not in str(caught.value)
 
 
