@@ -18,6 +18,7 @@
     ├── WorkspaceDamaged        its disk is missing or no disk
     ├── JobActive               the job still runs; stop it first
     ├── JobFailed               a job ended in another state than success
+    ├── SecretsLost             the key of a job's secrets is gone, or another one
     ├── VmUnreachable           the job has no VM (any more)
     ├── WaitTimeout             waiting ended, the job goes on
     ├── ClientClosed            the client was closed, or crossed a fork
@@ -36,7 +37,6 @@
         ├── VmExists                the VM was started before
         ├── NetworkFull             no address is left
         ├── NetworkUnavailable      what a VM's network takes is missing here
-        ├── SecretsLost             the key of a job's secrets is gone
         ├── GuestLost               the channel to the guest agent broke
         ├── SshError                the VM's SSH server
         │   ├── SshUnavailable      nothing answers there, or it refuses us
@@ -352,7 +352,7 @@ class NetworkUnavailable(HostError):
     code = "network_unavailable"
 
 
-class SecretsLost(HostError):
+class SecretsLost(MagpieError):
     """A job's secrets can't be read any more.
 
     Create the job again: its secrets were kept under a key that is no longer there.

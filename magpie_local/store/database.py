@@ -125,6 +125,7 @@ class Database:
         if not can_write(self._layout.database):
             return
         session.run("journal_size_limit")
+        session.run("secure_delete")
         session.run(journal_query())
         if not identity.is_marked(session, self._layout.root):
             session.run("begin_write")

@@ -15,6 +15,10 @@ PRAGMA busy_timeout = 1;
 -- A kept rollback journal shrinks back to 4 MiB after a large transaction.
 PRAGMA journal_size_limit = 4194304;
 
+-- name: secure_delete
+-- What is deleted is overwritten: the sealed secrets of jobs that have ended.
+PRAGMA secure_delete = ON;
+
 -- name: journal_wal
 PRAGMA journal_mode = WAL;
 

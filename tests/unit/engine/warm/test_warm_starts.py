@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from magpie_local.domain.ids import VmId
+from magpie_local.domain.ids import VmId, new_job_id
 from magpie_local.domain.shape import Shape
 from magpie_local.domain.states import ScriptState
 from magpie_local.domain.template import RAM
@@ -458,3 +458,13 @@ async def test_after_many_starts_nothing_is_left(world, with_pool):
 
 def _footprint() -> tuple[int, int]:
     return len(os.listdir("/proc/self/fd")), len(asyncio.all_tasks())
+
+
+async def test_a_job_whose_secrets_are_lost_fails_and_the_template_stays(world, templates_only):
+    async with world.engine(warm=templates_only) as driven:
+        key = await with_template(driven)
+        box = await asyncio.to_thread(driven.ports.vault.seal, new_job_id(), {"TOKEN": "value"})  # another job's
+        job = await driven.ended(await driven.submit("true", secret_names=("TOKEN",), secrets=box))
+        assert (job.script_state, job.attempt) == (ScriptState.FAILED, 1)
+        assert "Create the job again" in str(job.message)
+        assert [one.key for one in shelf(driven).contents()] == [key]
