@@ -46,6 +46,7 @@
         │   └── TransferRefused     an unsafe name, too many files or bytes, something in the way
         ├── PortUnavailable         a port of this machine is taken
         ├── ImageBroken             an image's files do not match its manifest
+        │   └── ImageStale          built by another version of ours
         └── ImageBuildFailed
 
 The first line of a class docstring is its default message, the rest of it the default cure. Every error has a stable
@@ -428,6 +429,15 @@ class ImageBroken(HostError):
     """
 
     code = "image_broken"
+
+
+class ImageStale(ImageBroken):
+    """An image was built by another version of magpie_local, whose agent this one can't talk to.
+
+    Build it anew with `magpie images build NAME`.
+    """
+
+    code = "image_stale"
 
 
 class ImageBuildFailed(HostError):

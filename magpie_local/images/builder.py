@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_local.errors import ImageBroken, ImageBuildFailed, ImageNotFound
-from magpie_local.images import initramfs, kernel, kit, manifest, rootfs, scratch
+from magpie_local.images import initramfs, kernel, manifest, rootfs, scratch
 from magpie_local.images.buildlock import build_lock
 from magpie_local.images.catalogue import CURRENT, ImageCatalogue, ImageInfo
 from magpie_local.images.host import Host, this_host
 from magpie_local.images.manifest import FILES, INITRD, KERNEL, MANIFEST, SCRATCH, Manifest
 from magpie_local.images.needs import needs
+from magpie_local.images.origin import build_key, guest_key
 from magpie_local.images.recipe import Recipe, load_recipe
 from magpie_local.images.workspace import BuildFolders
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from magpie_local.domain.need import Need
 
-#: Modules whose change changes what is built.
-_BUILDER = ("aptsources.py", "builder.py", "cpio.py", "initramfs.py", "kernel.py", "kit.py", "rootfs.py", "scratch.py")
 _KEPT_VERSIONS = 2
 
 
@@ -61,19 +59,6 @@ async def build(
             ) from error
     progress(f"{name}: up to date, version {built.folder.name}")
     return built
-
-
-def build_key(recipe: Recipe, host: Host) -> str:
-    """Return the digest over all that decides what a build makes, but for the versions in the package archive."""
-    package = Path(__file__).parent
-    digest = hashlib.sha256(f"{host}\n".encode())
-    files = {f"builder/{module}": kit.KitFile((package / module).read_bytes()) for module in _BUILDER}
-    files |= {f"recipe/{path.relative_to(recipe.folder)}": kit.read(path) for path in recipe.files()}
-    files |= {f"agent/{path}": file for path, file in kit.agent_files().items()}
-    for path in sorted(files):
-        content = hashlib.sha256(files[path].data).hexdigest()
-        digest.update(f"{path} {files[path].executable} {content}\n".encode())
-    return digest.hexdigest()
 
 
 async def _build_locked(
@@ -162,6 +147,7 @@ class _Build:
             name=self.recipe.name,
             version=manifest.version_of(files),
             recipe=self.key,
+            guest=guest_key(self.recipe),
             distribution=f"{host.distribution} {host.release} {host.codename}",
             architecture=host.architecture,
             kernel_release=release,

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 from magpie_local.domain.spec import check_image_name
 from magpie_local.domain.vm import BootImage
-from magpie_local.errors import ImageBroken, ImageNotFound
+from magpie_local.errors import ImageBroken, ImageNotFound, ImageStale
 from magpie_local.images import manifest as manifests
 from magpie_local.images.manifest import INITRD, KERNEL, MANIFEST, ROOT, SCRATCH, FileFacts, Manifest, ManifestError
+from magpie_local.images.origin import own_guest_key
 from magpie_local.images.verified import Verified
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ CURRENT = "current"
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
-    """A built image; `problem` says why it can't be used, where its manifest can't be read."""
+    """A built image; `problem` says why it can't be used, where that is known without a look at its files."""
 
     name: str
     folder: Path
@@ -59,6 +60,7 @@ class ImageCatalogue:
         Raises:
             InvalidInput: `name` is no image name.
             ImageNotFound: not built yet.
+            ImageStale: built by another version of ours; no VM of it would ever be ready.
             ImageBroken: names the file, and the command that mends it.
         """
         return await asyncio.to_thread(self._resolve, name)
@@ -90,7 +92,8 @@ class ImageCatalogue:
             raise _broken(name, folder / MANIFEST, f"can't be read: {error}") from None
         if manifest.name != name:
             raise _broken(name, folder / MANIFEST, f"is of an image named {manifest.name!r}")
-        return ImageInfo(name, folder, manifest)
+        stale = _staleness(manifest)
+        return ImageInfo(name, folder, manifest, None if stale is None else stale.message)
 
     def remove(self, name: str) -> None:
         """Remove an image with all its versions; running VMs keep the files they have open.
@@ -118,6 +121,8 @@ class ImageCatalogue:
         info = self.show(name)
         manifest, folder = info.manifest, info.folder
         assert manifest is not None
+        if stale := _staleness(manifest):
+            raise stale
         with Verified(folder.parent / ".verified.json") as verified:
             for file, facts in manifest.files.items():
                 _check(name, folder / file, facts, verified)
@@ -132,6 +137,20 @@ class ImageCatalogue:
             architecture=manifest.architecture,
             min_memory_mb=manifest.min_memory_mb,
         )
+
+
+def _staleness(manifest: Manifest) -> ImageStale | None:
+    """Return what is wrong with an image whose agent is not the one that this process talks to."""
+    name = manifest.name
+    try:
+        if manifest.guest == own_guest_key(name):
+            return None
+        hint = f"Build it anew with `magpie images build {name}`."
+    except ImageNotFound:
+        hint = f"This version has no recipe for it; remove it with `magpie images rm {name}`."
+    return ImageStale(
+        f"the image {name!r}, built {manifest.built_at}, is of another version of magpie_local than this one", hint=hint
+    )
 
 
 def _check(name: str, path: Path, facts: FileFacts, verified: Verified) -> None:

@@ -41,6 +41,8 @@ class Manifest:
     version: str
     #: Digest over all that goes into a build: the same recipe needs no second build.
     recipe: str
+    #: Digest over what of it is ours inside the guest; empty in images that were built before it was noted.
+    guest: str = ""
     #: `debian 12 bookworm`
     distribution: str
     architecture: str
@@ -75,6 +77,7 @@ def parse(data: bytes) -> Manifest:
             raise ManifestError(f"its format is {raw['format']!r}, this version reads {_FORMAT}")
         manifest = Manifest(
             **{key: _text(raw, key) for key in _TEXTS},
+            guest=_text({"guest": ""} | raw, "guest"),
             min_memory_mb=int(raw["min_memory_mb"]),
             build_seconds=float(raw["build_seconds"]),
             files={

@@ -16,6 +16,7 @@ class Images(Protocol):
 
         Raises:
             ImageNotFound: no such image, or not built yet; says how to build it.
+            ImageStale: built by another version of ours, so that no VM of it would ever be ready.
             ImageBroken: a file is missing or has another size or checksum.
         """
         ...

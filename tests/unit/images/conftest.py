@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from magpie_local.images.manifest import FILES, MANIFEST, Manifest, facts_of, version_of
+from magpie_local.images.origin import own_guest_key
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,7 +27,8 @@ def image(tmp_path: Path) -> Path:
 def manifest_of(folder: Path) -> Manifest:
     files = {name: facts_of(folder / name) for name in FILES}
     return Manifest(
-        name="base", version=version_of(files), recipe="r", distribution="debian 12 bookworm", architecture="x86_64",
-        kernel_release="6.1", cmdline="quiet", min_memory_mb=192, built_at="2026-01-01T00:00:00+00:00",
-        build_seconds=40.0, files=files, packages={"bash": "5.2"},
+        name="base", version=version_of(files), recipe="r", guest=own_guest_key("base"),
+        distribution="debian 12 bookworm", architecture="x86_64", kernel_release="6.1", cmdline="quiet",
+        min_memory_mb=192, built_at="2026-01-01T00:00:00+00:00", build_seconds=40.0, files=files,
+        packages={"bash": "5.2"},
     )  # fmt: skip

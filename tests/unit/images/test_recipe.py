@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from magpie_local.errors import ImageBuildFailed, ImageNotFound, InvalidInput
-from magpie_local.images.builder import build_key
 from magpie_local.images.host import Host
+from magpie_local.images.origin import build_key
 from magpie_local.images.recipe import load_recipe, recipes_folder
 
 if TYPE_CHECKING:
