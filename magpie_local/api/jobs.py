@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from magpie_local.api.checks import check_seconds, check_spec, check_whole
+from magpie_local.api.farewell import members_left
 from magpie_local.api.logs import LogService
 from magpie_local.api.models import Confirmation, Job, LogChunk, job_of
 from magpie_local.api.options import spec_of, veil
@@ -87,6 +88,8 @@ class JobService:
 
     async def _add(self, job_id: JobId, spec: JobSpec) -> JobRecord:
         try:
+            if spec.ipv6_lease is not None:
+                await members_left(self._engine.ports, spec.network, lambda other: other.ipv6_lease == spec.ipv6_lease)
             (record,) = await self._engine.ports.jobs.add([(job_id, spec)])
         except BaseException:
             if spec.uploads is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from magpie_local.api.farewell import members_left
 from magpie_local.api.models import Confirmation
 from magpie_local.domain.network import network_spec
 from magpie_local.errors import NetworkNotFound
@@ -46,6 +47,7 @@ class NetworkService:
     """
 
     def __init__(self, engine: Engine) -> None:
+        self._ports = engine.ports
         self._store = engine.ports.network_store
 
     async def list(self) -> list[NetworkInfo]:
@@ -66,6 +68,7 @@ class NetworkService:
     async def remove(self, name: str) -> Confirmation:
         """Remove a network that no job is on."""
         found = await self.get(name)
+        await members_left(self._ports, found.name)
         await self._store.remove(found.name)
         return Confirmation(id=found.name, status="deleted", kind="network")
 
