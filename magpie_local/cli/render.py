@@ -101,6 +101,10 @@ def job_details(job: Job) -> str:
         "image": job.image,
         "timeout": None if job.timeout is None else format_seconds(job.timeout),
         "environment": ", ".join(job.env),
+        "secrets": ", ".join(job.secrets),
+        "workspace": job.workspace_id,
+        "network": _place(job),
+        "persistent": "yes" if job.persistent else None,
         "accelerator": job.accelerator,
         "start": job.start and _STARTS.get(job.start, job.start),
         "isolation": None if job.isolation == "shared" else job.isolation,
@@ -111,6 +115,13 @@ def job_details(job: Job) -> str:
         "took": None if job.duration is None else format_seconds(job.duration),
     }
     return "\n".join(f"{name + ':':<13} {value}" for name, value in facts.items() if value not in (None, "", "-"))
+
+
+def _place(job: Job) -> str | None:
+    """Return a job's network with its addresses there; None where it reaches nobody."""
+    if job.network == "none":
+        return None
+    return " ".join(filter(None, (job.network, job.address, job.address6)))
 
 
 def story_table(story: Sequence[Event]) -> str:

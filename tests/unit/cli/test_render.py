@@ -72,6 +72,18 @@ def test_details_show_the_names_of_the_environment_but_no_value(a_job: MakeJob) 
     assert "s3cret" not in details
 
 
+def test_details_show_what_a_job_has_besides_its_vm(a_job: MakeJob) -> None:
+    plain = render.job_details(a_job())
+    details = render.job_details(
+        a_job(workspace_id="my-project", network="lab", address="10.77.0.5", address6="fd00::5", persistent=True)
+    )
+
+    assert "workspace:    my-project\n" in details
+    assert "network:      lab 10.77.0.5 fd00::5\n" in details
+    assert "persistent:   yes\n" in details
+    assert not any(word in plain for word in ("workspace:", "network:", "persistent:", "secrets:"))
+
+
 def test_json_of_a_job_shows_no_value_of_the_environment(a_job: MakeJob) -> None:
     record = render.job_json(a_job())
 
