@@ -19,6 +19,7 @@ from magpie_local.errors import ImageBroken, ImageNotFound, ImageStale
 from magpie_local.images import manifest as manifests
 from magpie_local.images.manifest import INITRD, KERNEL, MANIFEST, ROOT, SCRATCH, FileFacts, Manifest, ManifestError
 from magpie_local.images.origin import own_guest_key
+from magpie_local.images.recipe import recipes_folder
 from magpie_local.images.verified import Verified
 
 if TYPE_CHECKING:
@@ -113,9 +114,10 @@ class ImageCatalogue:
         try:
             return pointer.parent / os.readlink(pointer)
         except OSError:
-            raise ImageNotFound(
-                f"there is no image {name!r} in {self._folder}", hint=f"Build it with `magpie images build {name}`."
-            ) from None
+            hint = f"Build it with `magpie images build {name}`."
+            if not (recipes_folder() / name).is_dir():
+                hint = "There is no recipe for it either; `magpie images list` shows what is built."
+            raise ImageNotFound(f"there is no image {name!r} in {self._folder}", hint=hint) from None
 
     def _resolve(self, name: str) -> BootImage:
         info = self.show(name)

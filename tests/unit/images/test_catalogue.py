@@ -125,9 +125,18 @@ async def test_a_hostile_name_never_reaches_the_file_system(catalogue: ImageCata
         catalogue.remove(name)
 
 
-async def test_an_image_that_is_not_there_says_how_to_build_it(catalogue: ImageCatalogue) -> None:
-    with pytest.raises(ImageNotFound, match="magpie images build other"):
+async def test_an_image_that_is_not_there_says_how_to_build_it(tmp_path: Path) -> None:
+    with pytest.raises(ImageNotFound, match="there is no image 'base'") as caught:
+        await ImageCatalogue(tmp_path).resolve("base")
+
+    assert caught.value.hint == "Build it with `magpie images build base`."
+
+
+async def test_an_image_that_nobody_can_build_is_not_to_be_built(catalogue: ImageCatalogue) -> None:
+    with pytest.raises(ImageNotFound) as caught:
         await catalogue.resolve("other")
+
+    assert "images build" not in caught.value.hint
 
 
 def test_a_folder_without_a_finished_build_is_no_image(catalogue: ImageCatalogue, image: Path) -> None:
