@@ -144,13 +144,14 @@ class AttemptRun:
 
     async def resume(self) -> None:
         """Go on with an attempt whose VM was found alive."""
-        self.has_vm = True
-        await self._adopt()
+        await self._adopt(self._condition)
         await self._conclude(await self._guarded(self._from_vm()))
 
     async def conclude(self, condition: Condition) -> None:
         """Judge an attempt by its evidence: its VM has ended, or its exit record is there."""
         self._condition = condition
+        if self.job.persistent and condition not in _DEAD:
+            await self._adopt(condition)
         self._max_starts = self._options.max_interrupted_starts
         await self._conclude(await self._judge())
 
@@ -158,18 +159,19 @@ class AttemptRun:
         """Give back an attempt whose VM was never started."""
         await self._conclude(None)
 
-    async def clear(self) -> None:
-        """Clean up after an attempt whose end is recorded."""
+    async def clear(self, condition: Condition) -> None:
+        """Clean up after an attempt whose end is recorded, or whose VM is to stay no longer."""
+        self._condition, self.has_vm = condition, True
         await self._tear_down()
 
     async def keep(self, condition: Condition) -> None:
         """Adopt the VM of a persistent job whose script has ended, and keep it until it is stopped."""
-        self.has_vm, self._condition = True, condition
-        await self._adopt()
+        await self._adopt(condition)
         await self._keep()
         await self._tear_down()
 
-    async def _adopt(self) -> None:
+    async def _adopt(self, condition: Condition) -> None:
+        self._condition, self.has_vm = condition, True
         await self._ledger.record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
         with contextlib.suppress(MagpieError):  # it goes on without; its network is mended when that is possible
             await connect(self._ports, self.job, self.attempt.vm_id)
@@ -295,8 +297,7 @@ class AttemptRun:
     @property
     def _is_broken(self) -> bool:
         """Whether the VM can't go on: without a workspace a full disk is its end."""
-        full = self._condition is Condition.DISK_ERROR and self.job.workspace_id is None
-        return full or self._condition in _DEAD
+        return self._condition in _DEAD or (self._condition is Condition.DISK_ERROR and not self.job.workspace_id)
 
     async def _wait_for_space(self) -> None:
         """Let a VM that a full disk has paused go on where there is room."""

@@ -262,7 +262,7 @@ class Leader:
 def _course(run: AttemptRun, step: Step, condition: Condition) -> Coroutine[None, None, None]:
     match step:
         case Step.CLEAR:
-            return run.clear()
+            return run.clear(condition)
         case Step.KEEP:
             return run.keep(condition)
         case Step.REQUEUE:

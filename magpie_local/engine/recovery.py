@@ -44,11 +44,13 @@ def decide(job: JobRecord, attempt: Attempt, condition: Condition, evidence: Evi
         condition: its VM as the hypervisor sees it; GONE where there is none.
         evidence: what the attempt's files prove.
     """
+    # With a workspace, a full disk of the host only makes the VM wait (fulldisk).
+    lives = condition in _ALIVE or (condition is Condition.DISK_ERROR and job.workspace_id is not None)
     if job.script_state.is_final:
-        return Step.KEEP if job.is_kept and condition in _ALIVE else Step.CLEAR
+        return Step.KEEP if job.is_kept and lives else Step.CLEAR
     if not attempt.intended:
         return Step.REQUEUE
-    if evidence.exit is not None or condition not in _ALIVE:
+    if evidence.exit is not None or not lives:
         return Step.CONCLUDE
     if condition is Condition.PAUSED and job.script_state is ScriptState.STARTING:
         # A fork that was being loaded or claimed: it never ran for this job.

@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,8 @@ class Rig:
     tokens: Path
     env: dict[str, str]
     accepted: list[str] = field(default_factory=list)
+    program: Path = CHILD
+    children: list[subprocess.Popen[str]] = field(default_factory=list)
 
     @classmethod
     def at(cls, folder: Path, **env: str) -> Rig:
@@ -35,18 +37,24 @@ class Rig:
         return cls(home=home, tokens=tokens, env={**os.environ, **settings})
 
     def clean(self) -> None:
-        """Remove the run directory, which may lie outside of the test's folder."""
-        shutil.rmtree(self._far_run(), ignore_errors=True)
+        """End the children that a failed test has left, and remove the run directory."""
+        for child in self.children:
+            with child:
+                child.kill()
+        shutil.rmtree(self.run, ignore_errors=True)
 
     def start(self, *arguments: str, crash_at: str = "") -> subprocess.Popen[str]:
         """Start a child process that shares nothing with this one but the state directory."""
-        return subprocess.Popen(
-            [sys.executable, str(CHILD), *arguments],
+        child = subprocess.Popen(
+            [sys.executable, str(self.program), *arguments],
             env={**self.env, "MAGPIE_CRASH_AT": crash_at},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
+        self.children.append(child)
+        return child
 
     def submit(self, count: int = 1, style: str = "plain", *, crash_at: str = "") -> int:
         """Run a child that submits and waits; return its exit status (-9: killed)."""
@@ -62,6 +70,22 @@ class Rig:
     def recover(self, *, crash_at: str = "") -> int:
         """Run a child that drives what is left until nothing is."""
         return self.finish(self.start("recover", crash_at=crash_at))
+
+    def story(self, job_id: str) -> list[str]:
+        """Return the kinds of what happened to a job, in order."""
+        with closing(sqlite3.connect(self.home / "magpie.db")) as db:
+            found = db.execute(
+                "SELECT kind FROM events JOIN jobs ON jobs.seq = job WHERE id = ? ORDER BY events.seq", (job_id,)
+            )
+            return [kind for (kind,) in found]
+
+    def run_stateful(self, kind: str, name: str, *, crash_at: str = "") -> int:
+        """Run a child that submits a job of that kind, and waits for its script's end."""
+        return self.finish(self.start("run", kind, name, str(self.tokens), crash_at=crash_at))
+
+    def stop(self, *, crash_at: str = "") -> int:
+        """Run a child that stops all VMs that stay."""
+        return self.finish(self.start("stop", crash_at=crash_at))
 
     def points(self) -> list[str]:
         """Return the fault points passed so far, in order."""
@@ -85,14 +109,12 @@ class Rig:
         for job in jobs.values():
             assert job["script_state"] in FINAL, f"I2: {job['id']} never ended"
             assert job["vm_state"] in ("none", "gone"), f"I6: {job['id']} still has a VM"
-            self._check_story(job["seq"])
+            self._check_story(self.story(job["id"]))
             self._check_log(job)
         assert not self.leftovers(), f"I6: left behind: {self.leftovers()}"
         self._check_database()
 
-    def _check_story(self, seq: int) -> None:
-        with closing(sqlite3.connect(self.home / "magpie.db")) as db:
-            kinds = [kind for (kind,) in db.execute("SELECT kind FROM events WHERE job = ? ORDER BY seq", (seq,))]
+    def _check_story(self, kinds: list[str]) -> None:
         ends = [kind for kind in kinds if kind in ("exited", "failed", "timed_out", "stopped", "cancelled", "lost")]
         assert len(ends) == 1, f"I2: {len(ends)} ends in {kinds}"
         assert kinds.count("started") <= 1, f"I3: started twice in {kinds}"
@@ -107,16 +129,28 @@ class Rig:
 
     def leftovers(self) -> list[str]:
         """Return what should have gone: sockets, disks, files of VMs without a job, and processes."""
-        run = self.home / "run" if (self.home / "run").is_dir() else self._far_run()
-        sockets = [str(path) for path in (run / "c").glob("*")]
+        sockets = [str(path) for path in (self.run / "c").glob("*")]
+        doors = [str(path) for path in (self.home / "doors").glob("*")]
         disks = [str(path) for path in (self.home / "jobs").glob("*/*/scratch.qcow2")]
         warm = [str(path) for path in (self.home / "warm").glob("*")]
-        return sockets + disks + warm + self._processes()
+        return sockets + doors + disks + warm + self._processes()
 
-    def _far_run(self) -> Path:
+    @property
+    def run(self) -> Path:
+        """The run directory, which may lie outside of the test's folder."""
         from magpie_local import config
 
         return config.runtime_dir(self.home)
+
+    def qemus(self) -> list[int]:
+        """Return the QEMU processes whose files lie in this state directory."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command = (process / "cmdline").read_bytes()
+                if b"qemu-system" in command.split(b"\0")[0] and str(self.home).encode() in command:
+                    found.append(int(process.name))
+        return found
 
     def _processes(self) -> list[str]:
         """Return the command lines that name this state directory: VMs, agents, scripts."""

@@ -48,6 +48,19 @@ def test_each_row_of_the_matrix_has_its_step(a_job, an_attempt, state, vm, inten
     assert decide(job, attempt, condition, evidence) is step
 
 
+@pytest.mark.parametrize(
+    ("workspace_id", "steps"), [("w", (Step.RESUME, Step.KEEP)), (None, (Step.CONCLUDE, Step.CLEAR))]
+)
+def test_a_vm_that_waits_for_space_is_adopted_where_it_has_a_workspace(a_job, an_attempt, workspace_id, steps):
+    usual = {"vm_state": VmState.PAUSED, "attempt": 1, "workspace_id": workspace_id, "persistent": True}
+    runs = a_job(script_state=RUNNING, **usual)
+    stays = a_job(script_state=ScriptState.SUCCEEDED, exit_code=0, **usual)
+
+    found = [decide(job, an_attempt(intended=True), Condition.DISK_ERROR, BEGUN) for job in (runs, stays)]
+
+    assert tuple(found) == steps
+
+
 @pytest.mark.parametrize("condition", Condition)
 @pytest.mark.parametrize("evidence", [NOTHING, BEGUN, ENDED])
 @pytest.mark.parametrize("state", sorted(FINAL))
