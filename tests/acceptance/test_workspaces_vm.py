@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,25 +119,3 @@ def test_a_rollback_brings_the_files_of_the_snapshot_back(client: Magpie) -> Non
     run(client, "echo after > file; echo more > more", "rolled")
     client.workspaces.rollback("rolled", "good")
     assert said(client, "cat file; test ! -e more && echo alone", "rolled") == "before\nalone\n"
-
-
-def test_a_guest_that_is_killed_loses_no_file_that_it_has_synced(
-    client: Magpie, qemus: Callable[[Path], list[int]], eventually: Callable[..., bool]
-) -> None:
-    for number in range(2):
-        script = "for n in $(seq 1000); do echo $n > f$n; sync f$n .; echo f$n; done; sleep 60"
-        job = client.jobs.create("writer", script, memory_mb=256, stateful=True, workspace_id="killed")
-        wanted = 5 + 10 * number
-        assert eventually(partial(has_said, client, job, wanted), within=60.0)
-        acknowledged = client.jobs.get_logs(job.id)
-        for pid in qemus(client.settings.home):
-            os.kill(pid, signal.SIGKILL)
-        assert client.jobs.wait(job.id).script_state == "lost"
-        files = acknowledged.split()
-        assert said(client, f"cat {' '.join(files)}", "killed").split() == [name[1:] for name in files]
-        assert eventually(lambda: client.workspaces.get("killed").is_clean)
-        run(client, "rm -f f*", "killed")
-
-
-def has_said(client: Magpie, job: Job, lines: int) -> bool:
-    return len(client.jobs.get_logs(job.id).splitlines()) >= lines
