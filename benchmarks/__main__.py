@@ -1,9 +1,9 @@
-"""Run all benchmarks (`./dev bench`): about half an hour. Each can be run alone as well."""
+"""Run all benchmarks (`./dev bench`): about three quarters of an hour. Each can be run alone as well."""
 
 from __future__ import annotations
 
 import runpy
 
-for name in ("startup", "store", "queue", "jobs", "warm", "workspaces", "ssh"):
+for name in ("startup", "store", "queue", "jobs", "warm", "stateful", "recovery", "workspaces", "ssh"):
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     print()

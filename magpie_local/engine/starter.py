@@ -133,8 +133,9 @@ class Starter:
             mounted = await session.mount(check=self._bring_up.must_check_workspace)
         except HostError as error:
             raise WorkspaceDamaged(f"The workspace {workspace_id} can't be mounted: {error.message}") from error
-        await self._ports.workspace_use.mounted(workspace_id, mounted.fsck)
         self._spans.prepared("mount")
+        await self._ports.workspace_use.mounted(workspace_id, mounted.fsck)
+        self._spans.prepared("noted")
 
     async def _order(self) -> Order:
         job, attempt = self._ledger.job, self._ledger.attempt
