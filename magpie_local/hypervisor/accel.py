@@ -75,7 +75,7 @@ async def examine(emulator: str, images: Images, cache: Path, *, device: Path = 
     try:
         image = await images.resolve(PROBE_IMAGE)
     except (ImageNotFound, ImageBroken):
-        return _tcg(f"KVM is not proven: the image {PROBE_IMAGE!r} is not built")
+        return _tcg(f"KVM is not proven: the image {PROBE_IMAGE!r} is not built, or by another version")
     memory = cache / f"kvm-{await asyncio.to_thread(_key, emulator, image)}.json"
     verdict = _remembered(memory)
     if verdict is None:
