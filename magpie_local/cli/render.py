@@ -8,9 +8,16 @@ from typing import TYPE_CHECKING
 
 from magpie_local.domain.sizes import MIB, format_bytes, format_seconds
 from magpie_local.domain.states import ScriptState
+from magpie_local.view import tables
+from magpie_local.view.tables import table as table
+from magpie_local.view.words import SHORT as SHORT
+from magpie_local.view.words import accelerator_line as accelerator_line
+from magpie_local.view.words import end_line as end_line
+from magpie_local.view.words import moment, shape, start
+from magpie_local.view.words import start_line as start_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from magpie_local import ForkProof, Job, LogChunk, PoolStatus, TemplateInfo
     from magpie_local.api.models import EngineStatus
@@ -20,8 +27,6 @@ if TYPE_CHECKING:
     Record = dict[str, object]
 
 OURS, TIMEOUT, INTERRUPTED = 255, 124, 130
-#: As many characters of an id as tell jobs apart in a list.
-SHORT = 8
 
 _BY_STATE = {
     ScriptState.SUCCEEDED: 0,
@@ -29,8 +34,6 @@ _BY_STATE = {
     ScriptState.STOPPED: INTERRUPTED,
     ScriptState.CANCELLED: INTERRUPTED,
 }
-#: How a VM came to be.
-_STARTS = {"cold": "booted", "fork": "forked from a template", "pool": "started from the pool"}
 
 
 def exit_status(job: Job) -> int | None:
@@ -43,47 +46,9 @@ def exit_status(job: Job) -> int | None:
     return _BY_STATE.get(state, OURS)
 
 
-def start_line(job: Job) -> str:
-    """Return the line that opens a run."""
-    return f"job {job.id} · {job.name} · {_shape(job)} · image {job.image}"
-
-
-def accelerator_line(job: Job) -> str | None:
-    """Return a warning where the job's VM is emulated."""
-    if job.accelerator != "tcg":
-        return None
-    return "accelerator: emulation, for lack of working hardware virtualization: slower, and no security boundary"
-
-
-def end_line(job: Job) -> str:
-    """Return the line that closes a run."""
-    start = "" if job.start is None else f" · {_STARTS.get(job.start, job.start)}"
-    code = "" if job.exit_code is None else f" · exit code {job.exit_code}"
-    took = "" if job.duration is None else f" · {format_seconds(job.duration)}"
-    # A script's own failure is told by its exit code; only other causes need their sentence.
-    cause = (job.message or job.reason) if job.reason or job.exit_code is None else None
-    why = "".join(f" · {word}" for word in (_state_word(job), cause) if word)
-    return f"job {job.id[:SHORT]} {job.status}{code}{took}{start}{why}"
-
-
 def jobs_table(jobs: Sequence[Job]) -> str:
     """Return a list of jobs, one a line."""
-    head = ("ID", "NAME", "STATUS", "CPUS", "MEMORY", "CREATED", "TOOK", "EXIT", "")
-    rows = [
-        (
-            job.id[:SHORT],
-            _cut(job.name, 30),
-            job.status,
-            str(job.vcpus),
-            format_bytes(job.memory_mb * MIB),
-            _moment(job.created_at),
-            "-" if job.duration is None else format_seconds(job.duration),
-            "-" if job.exit_code is None else str(job.exit_code),
-            _cut(job.waiting or job.reason or _state_word(job) or "", 60),
-        )
-        for job in jobs
-    ]
-    return table(head, rows)
+    return tables.table_text(tables.jobs_table(jobs))
 
 
 def job_details(job: Job) -> str:
@@ -97,7 +62,7 @@ def job_details(job: Job) -> str:
         "exit code": job.exit_code,
         "reason": job.reason,
         "message": job.message,
-        "size": _shape(job),
+        "size": shape(job),
         "image": job.image,
         "timeout": None if job.timeout is None else format_seconds(job.timeout),
         "environment": ", ".join(job.env),
@@ -106,12 +71,12 @@ def job_details(job: Job) -> str:
         "network": _place(job),
         "persistent": "yes" if job.persistent else None,
         "accelerator": job.accelerator,
-        "start": job.start and _STARTS.get(job.start, job.start),
+        "start": start(job),
         "isolation": None if job.isolation == "shared" else job.isolation,
         "attempt": job.attempt,
-        "created": _moment(job.created_at),
-        "started": _moment(job.started_at),
-        "finished": _moment(job.finished_at),
+        "created": moment(job.created_at),
+        "started": moment(job.started_at),
+        "finished": moment(job.finished_at),
         "took": None if job.duration is None else format_seconds(job.duration),
     }
     return "\n".join(f"{name + ':':<13} {value}" for name, value in facts.items() if value not in (None, "", "-"))
@@ -175,8 +140,8 @@ def templates_table(templates: Sequence[TemplateInfo]) -> str:
             format_bytes(one.memory_mb * MIB) if one.memory_mb else "-",
             one.accelerator or "-",
             format_bytes(one.size),
-            _moment(one.created_at),
-            _moment(one.used_at),
+            moment(one.created_at),
+            moment(one.used_at),
             one.problem or "",
         )
         for one in templates
@@ -222,15 +187,6 @@ def settings_table(values: Mapping[str, object], origins: Mapping[str, str] | No
     return table((), rows)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return rows in columns as wide as their widest cell; no trailing blanks."""
-    lines = [head, *rows] if head else list(rows)
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
 def job_json(job: Job) -> Record:
     """Return a job as the one schema of all commands: Job.to_json() and `exit`, the command's exit code for it."""
     return {**job.to_json(), "exit": exit_status(job)}
@@ -260,29 +216,6 @@ def need_json(need: Need) -> Record:
 
 def _waiting(pool: PoolStatus, shape: str) -> str:
     return f"{pool.waiting.get(shape, 0)} wait, {pool.coming.get(shape, 0)} coming, {pool.forks} wanted"
-
-
-def _shape(job: Job) -> str:
-    return f"{job.vcpus} vCPU{'s' if job.vcpus != 1 else ''} · {format_bytes(job.memory_mb * MIB)}"
-
-
-def _state_word(job: Job) -> str | None:
-    """Return what the status alone does not tell: `stopped` may be a timeout, `failed` a loss."""
-    state = ScriptState(job.script_state)
-    words = {
-        ScriptState.TIMED_OUT: "timed out",
-        ScriptState.CANCELLED: "cancelled before it started",
-        ScriptState.LOST: "lost",
-    }
-    return words.get(state)
-
-
-def _moment(moment: datetime | None) -> str:
-    return "-" if moment is None else moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _plain(value: object) -> str:
