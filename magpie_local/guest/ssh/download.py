@@ -15,12 +15,12 @@ import contextlib
 import errno
 import os
 import shutil
-import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_local.errors import TransferRefused
+from magpie_local.guest.ssh.entry import DOTS, FILE_MODE, FOLDER_MODE, is_folder, kept, kind_of, refuse, safe_name
 from magpie_local.guest.ssh.pieces import fetch
 
 if TYPE_CHECKING:
@@ -30,12 +30,7 @@ if TYPE_CHECKING:
 
     from magpie_local.guest.ssh.tally import Tally
 
-#: The permissions that are kept: not set-user-id, set-group-id, sticky.
-KEPT_MODE = 0o777
-#: While a tree is made, also one whose folders are to be read-only.
-_FILE, _FOLDER = 0o600, 0o700
 _TOP = "content"
-_DOTS = (".", "..")
 _IN_THE_WAY = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 #: What file systems without hard links say.
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK}
@@ -53,18 +48,15 @@ class Download:
     async def copy(self, source: str, destination: Path, *, replace: bool) -> None:
         """Copy a file or folder to exactly `destination`."""
         attributes = await self._sftp.stat(source)
-        refuse_what_is_in_the_way(destination, is_folder=_kind(attributes) == "folder", replace=replace)
-        match _kind(attributes):
-            case "file":
-                with _fresh_folder(destination) as (fresh, descriptor):
-                    await self._file(source, _TOP, Path(source).name, descriptor, attributes)
-                    _put_file(fresh / _TOP, destination, replace=replace)
-            case "folder":
-                with _fresh_folder(destination) as (fresh, descriptor):
-                    await self._folder(source, _TOP, "", descriptor, attributes, 0)
-                    self._put_folder(fresh, destination, attributes)
-            case _:
-                raise TransferRefused(f"{source!r} is neither a file nor a folder.")
+        folder = is_folder(repr(source), attributes.permissions)
+        _refuse_what_is_in_the_way(destination, folder=folder, replace=replace)
+        with _fresh_folder(destination) as (fresh, descriptor):
+            if folder:
+                await self._folder(source, _TOP, "", descriptor, attributes, 0)
+                self._put_folder(fresh, destination, attributes)
+            else:
+                await self._file(source, _TOP, Path(source).name, descriptor, attributes)
+                _put_file(fresh / _TOP, destination, replace=replace)
 
     async def _folder(
         self, source: str, name: str, path: str, parent: int, attributes: asyncssh.SFTPAttrs, depth: int
@@ -77,34 +69,32 @@ class Download:
                 below = f"{path}/{entry}" if path else entry
                 await self._entry(f"{source}/{entry}", entry, below, descriptor, inside, depth)
             if path:
-                self._folders.append((f"{_TOP}/{path}", _mode(attributes)))
+                self._folders.append((f"{_TOP}/{path}", kept(attributes.permissions)))
         finally:
             os.close(descriptor)
 
     async def _entry(
         self, source: str, name: str, path: str, parent: int, attributes: asyncssh.SFTPAttrs, depth: int
     ) -> None:
-        match _kind(attributes):
+        match kind_of(attributes.permissions):
             case "file":
                 await self._file(source, name, path, parent, attributes)
             case "folder":
                 await self._folder(source, name, path, parent, attributes, depth + 1)
-            case "link":
-                self._tally.note(path, "a symbolic link")
-            case _:
-                self._tally.note(path, "neither a file nor a folder")
+            case kind:
+                self._tally.leave_out(path, kind)
 
     async def _file(self, source: str, name: str, path: str, parent: int, attributes: asyncssh.SFTPAttrs) -> None:
         self._tally.add_file()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with _twice_refused(path):
-            descriptor = os.open(name, flags, _FILE, dir_fd=parent)
+            descriptor = os.open(name, flags, FILE_MODE, dir_fd=parent)
         try:
             await fetch(
                 self._sftp, source, descriptor, size=attributes.size or 0, limit=self._tally.room,
                 tell=lambda count: self._tally.add_bytes(path, count),
             )  # fmt: skip
-            os.fchmod(descriptor, _mode(attributes))
+            os.fchmod(descriptor, kept(attributes.permissions))
         finally:
             os.close(descriptor)
 
@@ -116,7 +106,7 @@ class Download:
                 yield name, await self._complete(f"{source}/{name}", entry.attrs)
                 continue
             dots += 1
-            if dots > len(_DOTS):
+            if dots > DOTS:
                 raise TransferRefused(f"The VM's list of {source[:100]!r} has no end.")
 
     async def _complete(self, path: str, attributes: asyncssh.SFTPAttrs) -> asyncssh.SFTPAttrs:
@@ -131,10 +121,10 @@ class Download:
             for path, mode in self._folders:
                 (fresh / path).chmod(mode)
             (fresh / _TOP).rename(destination)  # takes the place of nothing but an empty folder
-            os.fchmod(top, _mode(attributes))
+            os.fchmod(top, kept(attributes.permissions))
         except OSError as error:
             for path, _ in reversed(self._folders):
-                (fresh / path).chmod(_FOLDER)  # it must be possible to remove them
+                (fresh / path).chmod(FOLDER_MODE)  # it must be possible to remove them
             if error.errno in _IN_THE_WAY:
                 raise TransferRefused(f"{destination} came in the way meanwhile.") from error
             raise
@@ -142,49 +132,18 @@ class Download:
             os.close(top)
 
 
-def safe_name(name: str | bytes) -> str | None:
-    """Return a folder's entry as one path component; None for the folder itself and the one above.
-
-    Raises:
-        TransferRefused: it is none.
-    """
-    text = os.fsdecode(name)
-    if text in _DOTS:
-        return None
-    if not text or "/" in text or "\0" in text:
-        raise TransferRefused(f"The VM told of a file with the name {text[:100]!r}, which no file can have.")
-    return text
-
-
-def refuse_what_is_in_the_way(destination: Path, *, is_folder: bool, replace: bool) -> None:
-    """Raise TransferRefused where something would be overwritten that must not be."""
+def _refuse_what_is_in_the_way(destination: Path, *, folder: bool, replace: bool) -> None:
     try:
-        found = destination.lstat()
+        found = destination.lstat().st_mode
     except FileNotFoundError:
         return
-    if is_folder and stat.S_ISDIR(found.st_mode) and not any(destination.iterdir()):
-        return
-    if not is_folder and replace and stat.S_ISREG(found.st_mode):
-        return
-    raise TransferRefused(f"{destination} is in the way.", hint="Name another destination, or remove it first.")
-
-
-def _kind(attributes: asyncssh.SFTPAttrs) -> str:
-    mode = attributes.permissions or 0
-    if stat.S_ISREG(mode):
-        return "file"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    return "link" if stat.S_ISLNK(mode) else "other"
-
-
-def _mode(attributes: asyncssh.SFTPAttrs) -> int:
-    return (attributes.permissions or 0) & KEPT_MODE
+    empty = kind_of(found) == "folder" and not any(destination.iterdir())
+    refuse(destination, found=found, folder=folder, replace=replace, empty=empty)
 
 
 def _make_folder(name: str, path: str, parent: int) -> None:
     with _twice_refused(path):
-        os.mkdir(name, _FOLDER, dir_fd=parent)
+        os.mkdir(name, FOLDER_MODE, dir_fd=parent)
 
 
 @contextlib.contextmanager

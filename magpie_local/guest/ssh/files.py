@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import stat
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, cast
 
 import asyncssh
 
 from magpie_local.errors import GuestFileNotFound, SshLost, TransferError, TransferRefused
-from magpie_local.guest.ssh.download import Download, safe_name
+from magpie_local.guest.ssh.download import Download
+from magpie_local.guest.ssh.entry import kind_of, safe_name
 from magpie_local.guest.ssh.link import told_as_ssh_errors
 from magpie_local.guest.ssh.tally import Tally
 from magpie_local.guest.ssh.upload import Upload
@@ -110,13 +111,6 @@ class SshFilesOfVm:
 def _entry(name: str, attributes: asyncssh.SFTPAttrs) -> FileEntry:
     mode = attributes.permissions or 0
     return FileEntry(
-        name=name, kind=_kind(mode), size=attributes.size or 0, mode=stat.S_IMODE(mode), modified=attributes.mtime or 0
-    )
-
-
-def _kind(mode: int) -> Literal["file", "folder", "link", "other"]:
-    if stat.S_ISREG(mode):
-        return "file"
-    if stat.S_ISDIR(mode):
-        return "folder"
-    return "link" if stat.S_ISLNK(mode) else "other"
+        name=name, kind=kind_of(mode), size=attributes.size or 0, mode=stat.S_IMODE(mode),
+        modified=attributes.mtime or 0,
+    )  # fmt: skip

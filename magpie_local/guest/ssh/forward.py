@@ -80,8 +80,7 @@ class _Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            connection = await self._link.connection()
-            there_reader, there_writer = await connection.open_connection(_GUEST_HOST, self._guest_port, encoding=None)
+            there_reader, there_writer = await self._link.using(self._open)
             with contextlib.closing(there_writer.channel):
                 await _both_ways(reader, writer, there_reader, there_writer)
             writer.close()
@@ -91,6 +90,11 @@ class _Relay:
         finally:
             if not writer.is_closing():
                 _reset(writer)
+
+    async def _open(
+        self, connection: asyncssh.SSHClientConnection
+    ) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
+        return await connection.open_connection(_GUEST_HOST, self._guest_port, encoding=None)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

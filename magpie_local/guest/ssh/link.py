@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import asyncssh
 
 from magpie_local.errors import HostKeyMismatch, SshError, SshLost, SshUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from magpie_local.ports.shell import SshTarget
 
-#: Seconds within which a connection must come about. A server that was killed is back within one or two.
-PATIENCE = 15.0
-#: Seconds for one try: connecting, exchanging keys, logging in. An emulated VM takes up to two.
-_TRY_TIMEOUT = 10.0
+T = TypeVar("T")
+
+#: Seconds within which a connection must come about, login included. A server that was killed is back within one or
+#: two; a VM that was asleep has its port accept at once, and may be silent for many more.
+PATIENCE = 30.0
+#: Seconds for which a port that nobody listens on is tried: a VM that is there has somebody who does.
+_REFUSED = 15.0
 #: Seconds between tries, at first and at most.
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: Seconds of silence after which the server is asked for a sign of life, and how many it may leave unanswered.
@@ -41,7 +44,8 @@ class SshLink:
         self._connection: asyncssh.SSHClientConnection | None = None
         #: The SFTP session, and the connection it is part of.
         self._sftp: tuple[asyncssh.SFTPClient, asyncssh.SSHClientConnection] | None = None
-        self._connecting = asyncio.Lock()
+        #: The attempt under way, which all who wait share: one after the other would each wait for as long.
+        self._connecting: asyncio.Task[asyncssh.SSHClientConnection] | None = None
         self._sftp_opening = asyncio.Lock()
         self._closed = False
 
@@ -52,11 +56,32 @@ class SshLink:
             SshUnavailable: nothing answered in time, it refused our key, or this link was closed.
             HostKeyMismatch: the server has another key.
         """
-        async with self._connecting:
-            self._check_open()
-            if self._connection is None or self._connection.is_closed():
-                self._connection = await self._connect()
+        self._check_open()
+        if self._connection is not None and not self._connection.is_closed():
             return self._connection
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._connect(), name="ssh connect")
+            self._connecting.add_done_callback(_look)
+        attempt = self._connecting
+        await asyncio.wait((attempt,))
+        if attempt.cancelled():
+            raise self._was_closed()
+        return attempt.result()
+
+    async def using(self, do: Callable[[asyncssh.SSHClientConnection], Awaitable[T]]) -> T:
+        """Return what `do` makes of the connection; where that turns out broken, it is called again with a new one.
+
+        Raises:
+            SshUnavailable, HostKeyMismatch: as `connection`.
+            OSError, asyncssh.Error: what `do` raised.
+        """
+        connection = await self.connection()
+        try:
+            return await do(connection)
+        except (OSError, asyncssh.Error):
+            if not connection.is_closed():
+                raise
+        return await do(await self.connection())
 
     async def sftp(self) -> asyncssh.SFTPClient:
         """Return the connection's SFTP session; all share one.
@@ -64,12 +89,11 @@ class SshLink:
         Raises:
             SshError: as `connection`, or the server has no SFTP.
         """
+        connection = await self.connection()
         async with self._sftp_opening:
-            connection = await self.connection()
             if self._sftp is None or self._sftp[1] is not connection:
                 with told_as_ssh_errors(f"{self._where()} offers no SFTP"):
-                    # Names are bytes to a file system: those that are no UTF-8 come through as Python's own do.
-                    self._sftp = await connection.start_sftp_client(path_errors="surrogateescape"), connection
+                    self._sftp = await self.using(_start_sftp)
             return self._sftp[0]
 
     def drop_sftp(self) -> None:
@@ -79,8 +103,10 @@ class SshLink:
     async def close(self) -> None:
         """Close the connection; no new one is made from now on."""
         self._closed = True
-        async with self._connecting:
-            connection, self._connection = self._connection, None
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait((self._connecting,))
+        connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
             try:
@@ -90,16 +116,22 @@ class SshLink:
                 connection.abort()
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
-        deadline = asyncio.get_running_loop().time() + self._patience
-        pause = _PAUSE
+        self._connection = await self._persevere()
+        return self._connection
+
+    async def _persevere(self) -> asyncssh.SSHClientConnection:
+        clock = asyncio.get_running_loop().time
+        began, pause = clock(), _PAUSE
         while True:
             try:
-                async with asyncio.timeout_at(min(deadline, asyncio.get_running_loop().time() + _TRY_TIMEOUT)):
+                async with asyncio.timeout_at(began + self._patience):
                     return await self._try()
             except (OSError, asyncssh.Error, TimeoutError) as error:
-                if asyncio.get_running_loop().time() + pause >= deadline or self._closed:
+                refused = isinstance(error, ConnectionRefusedError)
+                patience = min(self._patience, _REFUSED) if refused else self._patience
+                if clock() + pause >= began + patience:
                     raise SshUnavailable(
-                        f"{self._where()} did not answer within {self._patience:g} s: {_reason(error)}."
+                        f"{self._where()} did not answer within {patience:g} s: {_reason(error)}."
                     ) from error
                 _log.debug("%s: %s; trying again", self._where(), _reason(error))
             # A forwarded port accepts before the server listens, so refusals have many forms.
@@ -134,10 +166,26 @@ class SshLink:
 
     def _check_open(self) -> None:
         if self._closed:
-            raise SshUnavailable(f"The connection to {self._where()} was closed here.", hint="Connect again.")
+            raise self._was_closed()
+
+    def _was_closed(self) -> SshUnavailable:
+        return SshUnavailable(f"The connection to {self._where()} was closed here.", hint="Connect again.")
 
     def _where(self) -> str:
         return f"The SSH server at {self.target.host}:{self.target.port}"
+
+
+async def _start_sftp(
+    connection: asyncssh.SSHClientConnection,
+) -> tuple[asyncssh.SFTPClient, asyncssh.SSHClientConnection]:
+    # Names are bytes to a file system: those that are no UTF-8 come through as Python's own do.
+    return await connection.start_sftp_client(path_errors="surrogateescape"), connection
+
+
+def _look(attempt: asyncio.Task[Any]) -> None:
+    """Take note of how an attempt ended: those who asked for it may all have left."""
+    if not attempt.cancelled():
+        attempt.exception()
 
 
 @contextlib.contextmanager

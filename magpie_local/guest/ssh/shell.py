@@ -144,17 +144,19 @@ class SshShell:
             SshUnavailable: it was not started.
             SshLost: the connection broke just then.
         """
-        connection = await self._link.connection()
+
+        async def create(connection: asyncssh.SSHClientConnection) -> tuple[Channel, Guard]:
+            try:
+                return await self._create(connection, ours, text), self._guard_of(connection)
+            except (OSError, asyncssh.Error) as error:
+                if ours.has_channel and connection.is_closed():
+                    raise SshLost() from error
+                raise
+
         try:
-            return await self._create(connection, ours, text), self._guard_of(connection)
+            return await self._link.using(create)
         except (OSError, asyncssh.Error) as error:
-            if ours.has_channel or not connection.is_closed():
-                raise _not_started(ours, connection, error) from error
-        connection = await self._link.connection()
-        try:
-            return await self._create(connection, ours, text), self._guard_of(connection)
-        except (OSError, asyncssh.Error) as error:
-            raise _not_started(ours, connection, error) from error
+            raise SshUnavailable(f"The VM's SSH server would not run a command: {error}.", hint="") from error
 
     async def _create(self, connection: asyncssh.SSHClientConnection, ours: CommandSession, text: str) -> Channel:
         creating = asyncio.ensure_future(connection.create_session(lambda: ours, text, encoding=None))
@@ -219,9 +221,3 @@ class SshShell:
         if self._guard is None or self._guard.connection is not connection:
             self._guard = Guard(connection)
         return self._guard
-
-
-def _not_started(ours: CommandSession, connection: asyncssh.SSHClientConnection, error: Exception) -> SshError:
-    if ours.has_channel and connection.is_closed():
-        return SshLost()
-    return SshUnavailable(f"The VM's SSH server would not run a command: {error}.", hint="")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from magpie_local.errors import TransferRefused
+from magpie_local.guest.ssh.entry import LEFT_OUT
 from magpie_local.ports.shell import CopyReport
 
 if TYPE_CHECKING:
+    from magpie_local.guest.ssh.entry import Kind
     from magpie_local.ports.shell import CopyLimits, OnProgress
 
 #: Deepest nesting of folders. Nobody's own is deeper, and a path's length is limited to 4,096 bytes anyway.
@@ -62,11 +64,11 @@ class Tally:
         if self._on_progress is not None:
             self._on_progress(path, self._size)
 
-    def note(self, path: str, reason: str) -> None:
+    def leave_out(self, path: str, kind: Kind) -> None:
         """Note what is left out; it counts as an entry, so that nobody lists them without end."""
         self._count()
         if len(self._notes) < _MAX_NOTES:
-            self._notes.append(f"{path}: {reason}")
+            self._notes.append(f"{path}: {LEFT_OUT[kind]}")
 
     def report(self) -> CopyReport:
         """Return what was copied."""

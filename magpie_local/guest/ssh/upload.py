@@ -7,13 +7,12 @@ import contextlib
 import os
 import posixpath
 import secrets
-import stat
 from typing import TYPE_CHECKING
 
 import asyncssh
 
 from magpie_local.errors import TransferRefused
-from magpie_local.guest.ssh.download import KEPT_MODE
+from magpie_local.guest.ssh.entry import DOTS, FILE_MODE, FOLDER_MODE, is_folder, kept, kind_of, refuse, safe_name
 from magpie_local.guest.ssh.pieces import send
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
     from magpie_local.guest.ssh.tally import Tally
 
-_FILE, _FOLDER = 0o600, 0o700
 #: A pipe or device that took a file's place is opened without waiting, and then told by its type.
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -39,15 +37,13 @@ class Upload:
     async def copy(self, source: Path, destination: str, *, replace: bool) -> None:
         """Copy a file or folder to exactly `destination`."""
         path, found = _followed(source)
-        is_folder = stat.S_ISDIR(found.st_mode)
-        if not is_folder and not stat.S_ISREG(found.st_mode):
-            raise TransferRefused(f"{source} is neither a file nor a folder.")
-        await self._refuse_what_is_in_the_way(destination, is_folder=is_folder, replace=replace)
+        folder = is_folder(source, found.st_mode)
+        await self._refuse_what_is_in_the_way(destination, folder=folder, replace=replace)
         fresh = fresh_name(destination)
         try:
-            if is_folder:
+            if folder:
                 await self._folder(path, fresh, "", found, 0)
-                await self._sftp.rename(fresh, destination)
+                await put_in_place(self._sftp, fresh, destination)  # takes the place of nothing but an empty folder
                 # Last, each after those in it: one that can't be written could be neither moved nor removed.
                 for below, mode in self._folders:
                     await self._sftp.chmod(f"{destination}/{below}", mode)
@@ -62,9 +58,9 @@ class Upload:
         """Write a file whose content is in memory."""
         fresh = fresh_name(destination)
         try:
-            async with self._sftp.open(fresh, "xb", asyncssh.SFTPAttrs(permissions=_FILE)) as file:
+            async with self._sftp.open(fresh, "xb", asyncssh.SFTPAttrs(permissions=FILE_MODE)) as file:
                 await file.write(data)
-                await file.chmod(mode & KEPT_MODE)
+                await file.chmod(kept(mode))
             await put_in_place(self._sftp, fresh, destination)
         except BaseException:
             await asyncio.shield(remove(self._sftp, fresh))
@@ -72,49 +68,53 @@ class Upload:
 
     async def _folder(self, source: str, destination: str, path: str, found: os.stat_result, depth: int) -> None:
         self._tally.add_folder(path, depth)
-        await self._sftp.mkdir(destination, asyncssh.SFTPAttrs(permissions=_FOLDER))
+        await self._sftp.mkdir(destination, asyncssh.SFTPAttrs(permissions=FOLDER_MODE))
         with os.scandir(source) as entries:
             listed = sorted(entries, key=lambda entry: entry.name)
         for entry in listed:
             below = f"{path}/{entry.name}" if path else entry.name
             await self._entry(entry, f"{destination}/{entry.name}", below, depth)
-        self._folders.append((path, stat.S_IMODE(found.st_mode) & KEPT_MODE))
+        self._folders.append((path, kept(found.st_mode)))
 
     async def _entry(self, entry: os.DirEntry[str], destination: str, path: str, depth: int) -> None:
         found = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(found.st_mode):
-            await self._folder(entry.path, destination, path, found, depth + 1)
-        elif stat.S_ISREG(found.st_mode):
-            await self._file(entry.path, destination, path)
-        elif stat.S_ISLNK(found.st_mode):
-            self._tally.note(path, "a symbolic link")
-        else:
-            self._tally.note(path, "neither a file nor a folder")
+        match kind_of(found.st_mode):
+            case "file":
+                await self._file(entry.path, destination, path)
+            case "folder":
+                await self._folder(entry.path, destination, path, found, depth + 1)
+            case kind:
+                self._tally.leave_out(path, kind)
 
     async def _file(self, source: str, destination: str, path: str) -> None:
         self._tally.add_file()
         with _opened(source) as descriptor:
             found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
+            if kind_of(found.st_mode) != "file":
                 raise TransferRefused(f"{path!r} was a file a moment ago, and is none now.")
-            attributes = asyncssh.SFTPAttrs(permissions=_FILE)
+            attributes = asyncssh.SFTPAttrs(permissions=FILE_MODE)
             async with self._sftp.open(destination, "xb", attributes, block_size=0) as file:
                 await send(
                     self._sftp, file, descriptor, size=found.st_size,
                     tell=lambda count: self._tally.add_bytes(path, count),
                 )  # fmt: skip
-                await file.chmod(stat.S_IMODE(found.st_mode) & KEPT_MODE)
+                await file.chmod(kept(found.st_mode))
 
-    async def _refuse_what_is_in_the_way(self, destination: str, *, is_folder: bool, replace: bool) -> None:
+    async def _refuse_what_is_in_the_way(self, destination: str, *, folder: bool, replace: bool) -> None:
         try:
-            found = await self._sftp.lstat(destination)
+            found = (await self._sftp.lstat(destination)).permissions or 0
         except asyncssh.SFTPNoSuchFile:
             return
-        if not is_folder and replace and stat.S_ISREG(found.permissions or 0):
-            return
-        raise TransferRefused(
-            f"{destination!r} is in the way in the VM.", hint="Name another destination, or remove it first."
-        )
+        empty = folder and kind_of(found) == "folder" and await self._is_empty(destination)
+        refuse(f"{destination!r} in the VM", found=found, folder=folder, replace=replace, empty=empty)
+
+    async def _is_empty(self, folder: str) -> bool:
+        dots = 0
+        async for entry in self._sftp.scandir(folder):
+            dots += 1
+            if dots > DOTS or safe_name(entry.filename) is not None:
+                return False
+        return True
 
 
 def _followed(source: Path) -> tuple[str, os.stat_result]:

@@ -175,13 +175,24 @@ async def test_only_a_file_is_replaced(shell, tmp_path, kind):
     assert (tmp_path / "kept" / "file").read_text() == "kept"
 
 
-async def test_a_folder_takes_the_place_of_an_empty_one(shell, tmp_path):
+@pytest.mark.parametrize("way", ["download", "upload"])
+async def test_a_folder_takes_the_place_of_an_empty_one_only(shell, tmp_path, way):
     (tmp_path / "new" / "below").mkdir(parents=True)
     (tmp_path / "old").mkdir()
 
-    await shell.files.download(str(tmp_path / "new"), tmp_path / "old")
+    async def copy() -> None:
+        if way == "download":
+            await shell.files.download(str(tmp_path / "new"), tmp_path / "old", replace=True)
+        else:
+            await shell.files.upload(tmp_path / "new", str(tmp_path / "old"), replace=True)
 
+    await copy()
     assert (tmp_path / "old" / "below").is_dir()
+
+    (tmp_path / "new" / "more").mkdir()
+    with pytest.raises(TransferRefused, match="in the way"):
+        await copy()
+    assert not (tmp_path / "old" / "more").exists()
 
 
 async def test_a_folder_is_listed_by_name(shell, tmp_path):
