@@ -27,7 +27,8 @@ _REFUSED = 15.0
 _PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 #: Seconds of silence after which the server is asked for a sign of life, and how many it may leave unanswered.
 _KEEPALIVE, _KEEPALIVES = 15, 3
-#: The first is two fifths faster here than the one that OpenSSH prefers, and as fast in an emulated VM.
+#: The first is two fifths faster than the one that OpenSSH prefers where CPUs help with AES, as they do under KVM. An
+#: emulated VM has a tenth more work with it (measured: 3.3 s of CPU time for 32 MiB, against 3.0 s).
 _CIPHERS = ("aes128-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 #: Seconds for an orderly goodbye.
 _GOODBYE = 2.0
