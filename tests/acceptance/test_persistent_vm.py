@@ -6,10 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,21 +73,6 @@ def test_only_a_vm_that_stays_is_entered(client: Magpie) -> None:
     client.jobs.delete(job.id, force=True)
 
 
-def test_the_command_works_when_pasted_and_openssh_programs_use_the_same_door(client: Magpie, tmp_path: Path) -> None:
-    job = staying(client)
-    door = client.jobs.ssh(job.id)
-    assert (door.host, door.username) == ("127.0.0.1", "magpie")
-    assert shell(f"{door.command} 'id -un; sudo id -un'").stdout == "magpie\nroot\n"
-    (tmp_path / "file").write_text("content")
-    copy = shell(f"cd {tmp_path} && scp -q -F '{door.config}' file {door.alias}: && {door.command} cat file")
-    assert copy.stdout == "content", copy.stderr
-    synced = shell(f"cd {tmp_path} && rsync -a -e \"ssh -F '{door.config}'\" {door.alias}:file back && cat back")
-    assert synced.stdout == "content", synced.stderr
-    batch = shell(f"echo 'get file {tmp_path}/got' | sftp -q -F '{door.config}' -b - {door.alias}")
-    assert (tmp_path / "got").read_text() == "content", batch.stderr
-    client.jobs.stop(job.id)
-
-
 def test_a_vm_outlives_every_process_of_ours_and_is_adopted(
     vm_home: Path, image_folder: Path, qemus: Callable[[Path], list[int]]
 ) -> None:
@@ -124,36 +106,6 @@ def test_a_vm_outlives_every_process_of_ours_and_is_adopted(
         assert client.jobs.get_logs(again.id) == "alive\n"
 
 
-def test_commands_run_side_by_side_and_a_timeout_kills_what_they_started(client: Magpie) -> None:
-    job = staying(client)
-    results: dict[int, str] = {}
-
-    def one(number: int) -> None:
-        results[number] = client.jobs.exec(job.id, f"echo {number}; exit {number}").stdout
-
-    threads = [threading.Thread(target=one, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == {number: f"{number}\n" for number in range(8)}
-
-    late = client.jobs.exec(job.id, "sleep 555 & sleep 555; true", timeout=2)
-    assert (late.timed_out, late.success) == (True, False)
-    assert client.jobs.exec(job.id, "pgrep -fc 'sleep 55[5]'").stdout == "0\n"
-    client.jobs.stop(job.id)
-
-
-def test_a_service_in_the_vm_is_reachable_through_a_forward_which_ends_with_its_owner(client: Magpie) -> None:
-    serve = "cd /tmp && echo served > page && exec python3 -m http.server 8000 --bind 127.0.0.1"
-    job = staying(client, f"({serve}) >/dev/null 2>&1 &")
-    with client.jobs.forward(job.id, 8000) as bound:
-        assert fetched(bound.host, bound.port) == b"served\n"
-    with pytest.raises(urllib.error.URLError, match="refused"):
-        fetched(bound.host, bound.port, patience=0)
-    client.jobs.stop(job.id)
-
-
 def test_files_go_in_and_come_out(client: Magpie, tmp_path: Path) -> None:
     job = staying(client)
     files = client.jobs.files(job.id)
@@ -168,15 +120,3 @@ def test_files_go_in_and_come_out(client: Magpie, tmp_path: Path) -> None:
     assert (tmp_path / "back" / "run.sh").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "back" / "empty").is_dir()
     client.jobs.stop(job.id)
-
-
-def fetched(host: str, port: int, patience: float = 30.0) -> bytes:
-    give_up = time.monotonic() + patience
-    while True:
-        try:
-            with urllib.request.urlopen(f"http://{host}:{port}/page", timeout=10) as answer:
-                return bytes(answer.read())
-        except OSError:
-            if time.monotonic() >= give_up:
-                raise
-            time.sleep(0.2)
