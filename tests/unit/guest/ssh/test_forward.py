@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 async def echo() -> AsyncIterator[int]:
     """A service that sends back what it gets, and ends when its peer does."""
 
+    serving = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.add(asyncio.current_task())
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 writer.write(data)
@@ -30,6 +33,8 @@ async def echo() -> AsyncIterator[int]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[1]
     server.close()
+    await asyncio.wait({task for task in serving if task is not None} or {asyncio.create_task(asyncio.sleep(0))})
+    await asyncio.sleep(0)  # what they closed is closed by the loop
 
 
 async def ask(address: tuple[str, int], data: bytes) -> bytes:
