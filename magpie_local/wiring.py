@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.need import Need
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
+    from magpie_local.ports.meter import Meter
     from magpie_local.ports.networks import Networks
     from magpie_local.ports.shell import Shells
     from magpie_local.store.store import Store
@@ -155,6 +156,7 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
         networks=machine.networks,
         hypervisor=machine.hypervisor,
         vms=machine.vms,
+        meter=machine.meter,
         disks=machine.disks,
         guest=AgentGuest(),
         vault=FileVault(config.secret_key()),
@@ -166,6 +168,7 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
 class _Machine(NamedTuple):
     hypervisor: Hypervisor
     vms: LiveVms
+    meter: Meter
     disks: Disks
     images: Images
     networks: Networks
@@ -174,12 +177,14 @@ class _Machine(NamedTuple):
 def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
     """Return what VMs are made of: libvirt, or local processes that stand in for it in tests."""
     if settings.hypervisor == "fake":
-        from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeNetworks
+        from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeMeter, FakeNetworks
 
         fake = FakeHypervisor(layout.hypervisor, state_id)
-        return _Machine(fake, fake, FakeDisks(), FakeImages(layout.hypervisor / "images"), FakeNetworks())
+        meter, images = FakeMeter(layout.hypervisor), FakeImages(layout.hypervisor / "images")
+        return _Machine(fake, fake, meter, FakeDisks(), images, FakeNetworks())
     from magpie_local.hypervisor.adapter import LibvirtHypervisor
     from magpie_local.hypervisor.disks import QemuDisks
+    from magpie_local.hypervisor.meter import QemuMeter
     from magpie_local.hypervisor.net.host_access import this_machine
     from magpie_local.hypervisor.net.linker import LibvirtLinker
     from magpie_local.hypervisor.net.networks import VmNetworks
@@ -198,4 +203,4 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
     access = this_machine() if settings.share_proxies else None
     inside = Inside(lan=settings.lan, services=access.services if access else ())
     networks = VmNetworks(layout.networks, LibvirtLinker(hypervisor), inside, access)
-    return _Machine(hypervisor, hypervisor, QemuDisks(), catalogue, networks)
+    return _Machine(hypervisor, hypervisor, QemuMeter(), QemuDisks(), catalogue, networks)

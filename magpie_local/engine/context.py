@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from magpie_local.ports.guest import Guest
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
     from magpie_local.ports.images import Images
+    from magpie_local.ports.meter import Meter
     from magpie_local.ports.networks import Networks
     from magpie_local.ports.networkstore import NetworkStore
     from magpie_local.ports.store import JobStore, LeaderStore
@@ -39,6 +40,8 @@ class Ports:
     hypervisor: Hypervisor
     #: The same object as `hypervisor`, by its other port.
     vms: LiveVms
+    #: What VMs take of the host; any process may ask.
+    meter: Meter
     disks: Disks
     guest: Guest
     vault: Vault

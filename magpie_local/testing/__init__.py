@@ -10,6 +10,7 @@ from magpie_local.testing.clock import ManualClock
 from magpie_local.testing.faults import Faults
 from magpie_local.testing.hypervisor import FakeHypervisor
 from magpie_local.testing.images import FakeDisks, FakeImages
+from magpie_local.testing.meter import FakeMeter
 from magpie_local.testing.networks import FakeNetworks
 
-__all__ = ["FakeDisks", "FakeHypervisor", "FakeImages", "FakeNetworks", "Faults", "ManualClock"]
+__all__ = ["FakeDisks", "FakeHypervisor", "FakeImages", "FakeMeter", "FakeNetworks", "Faults", "ManualClock"]

@@ -26,9 +26,10 @@ from magpie_local.domain.vm import Condition, Disk, RamFile, Snapshot, VmSpec
 from magpie_local.guest.channel import AgentGuest
 from magpie_local.hypervisor.adapter import LibvirtHypervisor
 from magpie_local.hypervisor.disks import QemuDisks
+from magpie_local.hypervisor.meter import QemuMeter
 from magpie_local.images.catalogue import ImageCatalogue
 from magpie_local.ports.guest import Order
-from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages
+from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeMeter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from magpie_local.ports.guest import GuestSession
     from magpie_local.ports.hypervisor import Disks, Hypervisor
     from magpie_local.ports.images import Images
+    from magpie_local.ports.meter import Meter
 
 
 WHO = {
@@ -55,6 +57,7 @@ class World:
     #: Makes a hypervisor object for a state id at the same place; call it again for a second one.
     connect: Callable[[str], Hypervisor]
     disks: Disks
+    meter: Meter
     image: BootImage
     state_id: str = "state-1"
     #: Seconds within which a VM's agent must answer, and one must be gone.
@@ -115,6 +118,7 @@ async def make_fake(bench: Bench) -> World:
         folder=bench.folder,
         connect=lambda state_id: FakeHypervisor(bench.folder / "registry", state_id),
         disks=FakeDisks(),
+        meter=FakeMeter(bench.folder / "registry"),
         image=await bench.images.resolve("base"),
         who={name: f"cat .magpie/{name}" for name in WHO} | {"now": "cut -d. -f1 .magpie/now"},
         one_cpu=False,
@@ -144,7 +148,10 @@ async def _libvirt_world(bench: Bench, uri: str) -> World:
         f"LibvirtHypervisor(Path({str(bench.folder / 'l')!r}), 'state-1', images={images}, "
         f"cache=Path({str(bench.cache)!r}), uri={uri!r})"
     )
-    return World(folder=bench.folder, connect=connect, disks=QemuDisks(), image=image, patience=60.0, code=code)
+    return World(
+        folder=bench.folder, connect=connect, disks=QemuDisks(), meter=QemuMeter(), image=image, patience=60.0,
+        code=code,
+    )  # fmt: skip
 
 
 _VM = [pytest.mark.vm, pytest.mark.timeout(300)]

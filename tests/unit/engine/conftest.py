@@ -25,7 +25,7 @@ from magpie_local.guest.ssh.doors import SshDoors
 from magpie_local.guest.vault import FileVault
 from magpie_local.ports.clock import SystemClock
 from magpie_local.store.store import open_store
-from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeNetworks, Faults
+from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeMeter, FakeNetworks, Faults
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -104,7 +104,8 @@ class World:
                 layout=self.layout, state_id=store.state_id, clock=self.clock, jobs=store.jobs, leader=store.leader,
                 workspaces=store.workspaces, workspace_use=store.leader.workspaces, network_store=store.networks,
                 networks=FakeNetworks(),
-                hypervisor=hypervisor, vms=hypervisor, disks=self.disks, guest=AgentGuest(),
+                hypervisor=hypervisor, vms=hypervisor, meter=FakeMeter(self.layout.hypervisor),
+                disks=self.disks, guest=AgentGuest(),
                 vault=FileVault(key), doors=SshDoors(self.layout.doors),
                 images=FakeImages(self.layout.hypervisor / "images"),
             )  # fmt: skip
