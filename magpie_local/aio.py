@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
+    from magpie_local.api.metrics import JobUsage
     from magpie_local.api.models import (
         Confirmation,
         EngineStatus,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from magpie_local.config import Settings
     from magpie_local.domain.forkproof import ForkProof
     from magpie_local.domain.job import Event
+    from magpie_local.domain.metrics import Sample
 
 
 class AsyncMagpie:
@@ -173,6 +175,29 @@ class AsyncJobs:
         finally:
             await self._runtime.await_call(batches.aclose())
 
+    async def metrics(self, job_id: str) -> tuple[Sample, ...]:
+        """Return what the job's VM takes of this machine: a sample of now, after those this process has taken before.
+
+        A job without a VM has only the latter. At most the last 300 are kept; see `Sample` for what they tell.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        return await self._runtime.await_call(self._runtime.metrics.samples(job_id))
+
+    async def stream_metrics(self, job_id: str, interval: float = 1.0) -> AsyncIterator[Sample]:
+        """Yield a new sample every `interval` seconds (0.1 to 3600) until the job's VM is gone.
+
+        Waits for a VM that is still to come; errors as in `Jobs.stream_metrics`.
+        """
+        samples = self._runtime.metrics.follow(job_id, interval)
+        try:
+            while batch := await self._runtime.await_call(next_batch(samples)):
+                for sample in batch:
+                    yield sample
+        finally:
+            await self._runtime.await_call(samples.aclose())
+
     async def list(
         self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None
     ) -> builtins.list[Job]:
@@ -265,3 +290,7 @@ class AsyncMonitoring:
     async def engine(self) -> EngineStatus:
         """Return who leads, how many jobs there are to do, the pool and the templates."""
         return await self._runtime.await_call(self._verbs.engine())
+
+    async def usage(self, job_ids: Sequence[str] | None = None) -> list[JobUsage]:
+        """Return these jobs, or all that have a VM, each with a new sample of what its VM takes of this machine."""
+        return await self._runtime.await_call(self._runtime.metrics.usage(job_ids))

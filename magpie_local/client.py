@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
+    from magpie_local.api.metrics import JobUsage
     from magpie_local.api.models import (
         Confirmation,
         EngineStatus,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from magpie_local.config import Settings
     from magpie_local.domain.forkproof import ForkProof
     from magpie_local.domain.job import Event
+    from magpie_local.domain.metrics import Sample
 
 
 class Magpie:
@@ -239,6 +241,32 @@ class Jobs:
         finally:
             self._runtime.call(batches.aclose())
 
+    def metrics(self, job_id: str) -> tuple[Sample, ...]:
+        """Return what the job's VM takes of this machine: a sample of now, after those this process has taken before.
+
+        A job without a VM has only the latter. At most the last 300 are kept; see `Sample` for what they tell.
+
+        Raises:
+            JobNotFound: there is none of that id.
+        """
+        return self._runtime.call(self._runtime.metrics.samples(job_id))
+
+    def stream_metrics(self, job_id: str, interval: float = 1.0) -> Iterator[Sample]:
+        """Yield a new sample every `interval` seconds (0.1 to 3600) until the job's VM is gone.
+
+        Waits for a VM that is still to come. Costs the job nothing, and nobody anything while nobody follows.
+
+        Raises:
+            JobNotFound: there is none of that id.
+            InvalidInput: the interval is not allowed.
+        """
+        samples = self._runtime.metrics.follow(job_id, interval)
+        try:
+            while batch := self._runtime.call(next_batch(samples)):
+                yield from batch
+        finally:
+            self._runtime.call(samples.aclose())
+
     def list(
         self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None
     ) -> builtins.list[Job]:
@@ -331,3 +359,11 @@ class Monitoring:
     def engine(self) -> EngineStatus:
         """Return who leads, how many jobs there are to do, the pool and the templates."""
         return self._runtime.call(self._verbs.engine())
+
+    def usage(self, job_ids: Sequence[str] | None = None) -> list[JobUsage]:
+        """Return these jobs, or all that have a VM, each with a new sample of what its VM takes of this machine.
+
+        Raises:
+            JobNotFound: there is none of one of the ids.
+        """
+        return self._runtime.call(self._runtime.metrics.usage(job_ids))

@@ -23,12 +23,12 @@ NAMES = {
 VERBS = {
     "exec", "files", "forward", "outputs", "ssh",
     "create", "run_and_wait", "get", "get_status", "get_logs", "stream_logs", "list", "wait", "stop", "request_stop",
-    "delete", "story",
+    "delete", "story", "metrics", "stream_metrics",
 }  # fmt: skip
 #: What else a client has: the blocking face, the other one, and their verbs.
 OTHERS = [
     (Templates, AsyncTemplates, {"list", "remove", "warm"}),
-    (Monitoring, AsyncMonitoring, {"pool", "engine"}),
+    (Monitoring, AsyncMonitoring, {"pool", "engine", "usage"}),
     (Workspaces, AsyncWorkspaces, {
         "list", "get", "create", "delete", "resize", "snapshot", "snapshots", "rollback", "remove_snapshot", "clone",
         "export", "import_file",

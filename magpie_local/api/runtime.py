@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from magpie_local.api.bridge import Call
 from magpie_local.api.jobs import JobService
+from magpie_local.api.metrics import MetricsService
 from magpie_local.api.monitoring import MonitoringService
 from magpie_local.api.networks import NetworkService
 from magpie_local.api.outputs import OutputService
@@ -65,6 +66,7 @@ class Runtime:
         self.templates: TemplateService
         self.workspaces: WorkspaceService
         self.monitoring: MonitoringService
+        self.metrics: MetricsService
         self.remote: RemoteService
         self.networks: NetworkService
         self.outputs: OutputService
@@ -168,6 +170,7 @@ class Runtime:
             self.templates = TemplateService(engine, budget=budget, summon=self._summon)
             self.workspaces = WorkspaceService(engine)
             self.monitoring = MonitoringService(engine, self.templates, budget=budget)
+            self.metrics = MetricsService(engine)
             self.networks = NetworkService(engine)
             self.outputs = OutputService(engine)
             shells = ShellCache(open_shells())
