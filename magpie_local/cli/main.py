@@ -30,6 +30,7 @@ from magpie_local.cli import (
     render,
     run,
     templates,
+    top,
     workspaces,
 )
 from magpie_local.cli.session import Session, pass_session
@@ -80,6 +81,7 @@ for command in (
     run.run,
     jobs.ps,
     jobs.status,
+    top.top,
     logs.logs,
     jobs.wait,
     jobs.stop,
