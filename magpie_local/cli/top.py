@@ -29,8 +29,8 @@ Examples:
   magpie top --json | jq '.[].sample.memory'
 
 \b
-CPU is in percent of one core, MEMORY what the VM takes of this machine, of what it may.
-Pages that forks of a template share count once for all of them together.
+CPU is in percent of one core, MEMORY what is the VM's alone, of what it may take.
+What a fork shares with its template does not count.
 """
 #: Seconds that the CPU use of a single table is the mean of.
 _GLANCE = 0.5

@@ -15,7 +15,7 @@ class Reading:
     age: float
     #: CPU time since then, seconds, of all its threads: guest and emulation. Counted in ticks of about 10 ms.
     cpu_seconds: float
-    #: Bytes of the host's memory that it takes.
+    #: Bytes of the host's memory that are its alone.
     memory: int
 
 
@@ -32,9 +32,8 @@ class Sample:
     seconds: float
     #: CPU time since the VM's process started, seconds.
     cpu_seconds: float
-    #: Bytes of the host's memory that the VM takes: the proportional set size (PSS) of its QEMU. A page shared by n
-    #: VMs, as forks of one template share what they have not changed, counts one n-th for each; so the sum over VMs
-    #: is what all of them take.
+    #: Bytes of the host's memory that are the VM's alone, and free when it ends: the anonymous resident memory of its
+    #: QEMU. What a fork shares with its template, because it has not changed it, does not count.
     memory: int
 
     def to_json(self) -> dict[str, object]:

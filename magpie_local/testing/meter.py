@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from magpie_local.domain.metrics import Reading
-from magpie_local.domain.procfs import Stat, parse_pss, parse_stat
+from magpie_local.domain.procfs import Stat, parse_private, parse_stat
 from magpie_local.testing.processes import descendants
 from magpie_local.testing.registry import Registry
 
@@ -56,5 +56,5 @@ def _stat(pid: int) -> Stat | None:
 
 def _memory(pid: int) -> int:
     with contextlib.suppress(OSError):
-        return parse_pss(Path(f"/proc/{pid}/smaps_rollup").read_text()) or 0
+        return parse_private(Path(f"/proc/{pid}/status").read_text(errors="replace")) or 0
     return 0

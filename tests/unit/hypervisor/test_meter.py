@@ -107,21 +107,18 @@ def test_memory_that_the_process_writes_counts_in_full_and_goes_when_it_is_freed
     assert after - before < 4 * MIB
 
 
-def test_pages_that_two_share_count_half_for_each(start, tmp_path):
-    meter, one, two = QemuMeter(), start(), start()
-    shared = tmp_path / "ram"
-    shared.write_bytes(b"x" * 32 * MIB)
-    line = (
-        f"import mmap; f = open({str(shared)!r}, 'rb'); "
-        "m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY); n = sum(m[::4096])"
-    )
-    empty = meter.read([one.vm_id])[one.vm_id].memory
-    one.do(line)
-    alone = meter.read([one.vm_id])[one.vm_id].memory
-    two.do(line)
-    together = meter.read([one.vm_id])[one.vm_id].memory
-    assert 31 * MIB < alone - empty < 40 * MIB
-    assert 15 * MIB < together - empty < 20 * MIB
+def test_pages_of_a_file_count_once_they_are_changed(start, tmp_path):
+    meter, vm = QemuMeter(), start()
+    ram = tmp_path / "ram"
+    ram.write_bytes(b"x" * 32 * MIB)
+    before = meter.read([vm.vm_id])[vm.vm_id].memory
+    vm.do(f"import mmap; f = open({str(ram)!r}, 'rb'); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)")
+    vm.do("n = sum(m[::4096])")
+    read = meter.read([vm.vm_id])[vm.vm_id].memory
+    vm.do("for i in range(0, len(m) // 2, 4096): m[i] = 0")
+    changed = meter.read([vm.vm_id])[vm.vm_id].memory
+    assert read - before < 4 * MIB
+    assert 15 * MIB < changed - before < 20 * MIB
 
 
 def test_a_process_is_looked_for_once(start, searches):
@@ -164,20 +161,6 @@ def test_a_number_that_is_another_processs_now_is_not_read(start, searches):
     assert other.vm_id in meter.read([other.vm_id])
 
 
-def test_where_the_kernel_keeps_the_share_to_itself_the_resident_size_is_told(start, monkeypatch):
-    meter, vm = QemuMeter(), start()
-    read = module._text
-
-    def refused(folder, name):
-        if name == "smaps_rollup":
-            raise PermissionError(13, "Permission denied")
-        return read(folder, name)
-
-    pss = meter.read([vm.vm_id])[vm.vm_id].memory
-    monkeypatch.setattr(module, "_text", refused)
-    assert meter.read([vm.vm_id])[vm.vm_id].memory > pss
-
-
 def test_reading_costs_little(start):
     meter, vm = QemuMeter(), start()
     meter.read([vm.vm_id])
@@ -186,7 +169,7 @@ def test_reading_costs_little(start):
         meter.read([vm.vm_id])
     after = resource.getrusage(resource.RUSAGE_SELF)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert spent / 50 < 0.01
+    assert spent / 50 < 0.002
 
 
 def test_threads_may_read_at_once(start):
