@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
@@ -14,11 +14,12 @@ from magpie_local.api.outputs import AsyncJobOutputs
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import AsyncWorkspaces
+from magpie_local.errors import ClientClosed
 from magpie_local.remote import AsyncJobFiles, leave
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
     from pathlib import Path
     from typing import Unpack
 
@@ -185,7 +186,7 @@ class AsyncJobs:
         """
         return await self._runtime.await_call(self._runtime.metrics.samples(job_id))
 
-    async def stream_metrics(self, job_id: str, interval: float = 1.0) -> AsyncIterator[Sample]:
+    async def stream_metrics(self, job_id: str, interval: float = 1.0) -> AsyncGenerator[Sample, None]:
         """Yield a new sample every `interval` seconds (0.1 to 3600) until the job's VM is gone.
 
         Waits for a VM that is still to come; errors as in `Jobs.stream_metrics`.
@@ -196,7 +197,8 @@ class AsyncJobs:
                 for sample in batch:
                     yield sample
         finally:
-            await self._runtime.await_call(samples.aclose())
+            with suppress(ClientClosed):  # who leaves first, the client or its stream, is all the same
+                await self._runtime.await_call(samples.aclose())
 
     async def list(
         self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
@@ -12,11 +13,12 @@ from magpie_local.api.outputs import JobOutputs
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import Workspaces
+from magpie_local.errors import ClientClosed
 from magpie_local.remote import Forward, JobFiles
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
     from typing import Unpack
 
@@ -251,7 +253,7 @@ class Jobs:
         """
         return self._runtime.call(self._runtime.metrics.samples(job_id))
 
-    def stream_metrics(self, job_id: str, interval: float = 1.0) -> Iterator[Sample]:
+    def stream_metrics(self, job_id: str, interval: float = 1.0) -> Generator[Sample, None, None]:
         """Yield a new sample every `interval` seconds (0.1 to 3600) until the job's VM is gone.
 
         Waits for a VM that is still to come. Costs the job nothing, and nobody anything while nobody follows.
@@ -265,7 +267,8 @@ class Jobs:
             while batch := self._runtime.call(next_batch(samples)):
                 yield from batch
         finally:
-            self._runtime.call(samples.aclose())
+            with suppress(ClientClosed):  # who leaves first, the client or its stream, is all the same
+                self._runtime.call(samples.aclose())
 
     def list(
         self, limit: int = 100, offset: int = 0, status: str | None = None, before: str | None = None

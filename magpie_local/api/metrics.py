@@ -95,7 +95,7 @@ class MetricsService:
             reading = None if vm_id is None else await self._read(vm_id)
             if vm_id is not None and reading is not None:
                 self._keep(record.id, vm_id, reading)
-                yield [sample_of(reading, before, clock.now())]
+                yield [self._sampled(reading, before)]
                 before = reading
             due = interval + (clock.monotonic() if reading is None else reading.at)
             record = await self._news(record, due, patient=reading is not None)
@@ -142,7 +142,7 @@ class MetricsService:
     def _keep(self, job_id: JobId, vm_id: VmId, reading: Reading) -> Sample:
         """Return a reading as a sample, and keep it, unless one was kept just before."""
         before = self._last(job_id, vm_id, reading.at)
-        sample = sample_of(reading, before, self._engine.ports.clock.now())
+        sample = self._sampled(reading, before)
         kept = self._kept.setdefault(job_id, deque(maxlen=KEPT))
         self._kept.move_to_end(job_id)
         if not kept or kept[-1].vm_id != vm_id or kept[-1].reading is before:
@@ -150,6 +150,10 @@ class MetricsService:
         if len(self._kept) > _JOBS:
             self._kept.popitem(last=False)
         return sample
+
+    def _sampled(self, reading: Reading, before: Reading | None) -> Sample:
+        clock = self._engine.ports.clock
+        return sample_of(reading, before, clock.now() - (clock.monotonic() - reading.at))
 
     def _last(self, job_id: JobId, vm_id: VmId, now: float | None = None) -> Reading | None:
         """Return the last kept reading of this VM that is old enough to measure from."""
