@@ -26,7 +26,7 @@ OURS = [
 
 MANY_LINES, MOST_LINES = 400, 600
 #: How many modules may have many lines.
-MAX_LARGE = 2
+MAX_LARGE = 1
 MAX_FUNCTION, MAX_P90 = 80, 25
 MAX_METHODS = 8
 

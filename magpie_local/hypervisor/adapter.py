@@ -279,7 +279,7 @@ class LibvirtHypervisor:
         return times
 
     async def handle(self, verb: str, vm_id: VmId, *arguments: object, budget: float = _HANDLE_BUDGET) -> Any:
-        """Do something to a VM of ours that is there: one of the host's verbs (host.py)."""
+        """Do something to a VM of ours that is there: one of the host's verbs (host.server)."""
         # Those known are ours; a look costs time that a VM from the pool does not have.
         known = vm_id in self._attempts and not self._exits.has_exited(vm_id)
         if not known and (await self.sight(vm_id)).condition is Condition.GONE:

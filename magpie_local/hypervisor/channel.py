@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from asyncio.subprocess import Process
     from collections.abc import Callable, Mapping
 
-_SCRIPT = Path(__file__).with_name("host.py")
+_MODULE = f"{__package__}.host"
+#: Where the package lies: the host is to be of the same one.
+_SOURCE = Path(__file__).resolve().parents[2]
 #: The longest line taken: a list of thousands of VMs.
 _LINE_LIMIT = 64 * 1024 * 1024
 #: Seconds that a host gets to end by itself once its channel is closed: more than it takes to end held VMs.
@@ -66,9 +68,9 @@ class Channel:
             raise HypervisorUnavailable(f"This kernel has no pidfd_open ({error}); Linux 5.3 is needed.") from error
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", str(_SCRIPT), str(owner),
+                sys.executable, "-P", "-m", _MODULE, str(owner),
                 stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-                pass_fds=(owner,), start_new_session=True, env={**environment, **_QUIET},
+                pass_fds=(owner,), start_new_session=True, env=_environment(environment),
             )  # fmt: skip
         except OSError as error:
             ours.close()
@@ -137,3 +139,8 @@ class Channel:
         for answer in self._waiting.values():
             if not answer.done():
                 answer.set_exception(ChannelLost())
+
+
+def _environment(base: Mapping[str, str]) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(_SOURCE), base.get("PYTHONPATH")]))
+    return {**base, **_QUIET, "PYTHONPATH": path}

@@ -232,7 +232,7 @@ def _file_port(number: int, name: str, port: str, path: Path | None) -> list[str
 def _cards(mac: str) -> list[str]:
     """Return two network cards, connected to nothing: any VM, also a fork, can be given a network later.
 
-    The first is the job's own; the second is the way in for ssh (host.py, `expose`).
+    The first is the job's own; the second is the way in for ssh (host.ways, `expose`).
     """
     return [
         *_card(0, "magpie-card", mac, "magpie-net"),

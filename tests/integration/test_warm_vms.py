@@ -169,7 +169,7 @@ def _qemus(home: Path) -> list[str]:
 
 
 def _libvirt_host() -> psutil.Process:
-    (found,) = [child for child in psutil.Process().children() if host.__file__ in child.cmdline()]
+    (found,) = [child for child in psutil.Process().children() if host.__name__ in child.cmdline()]
     return found
 
 

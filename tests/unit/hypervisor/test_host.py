@@ -16,7 +16,7 @@ import pytest
 from magpie_local.hypervisor import host
 
 FAKE = Path(__file__).with_name("fake_libvirt")
-HOST = Path(host.__file__)
+PATH = os.pathsep.join([str(FAKE), str(Path(host.__file__).parents[3])])
 ENGINE = """
 import asyncio, os, sys
 from pathlib import Path
@@ -56,8 +56,8 @@ def test_the_host_ends_when_its_engine_is_killed_even_where_a_forked_child_lives
 def test_the_host_ends_with_its_channel_whatever_was_left_unread_in_it(unread, tmp_path):
     ours, theirs = socket.socketpair()
     owner = os.pidfd_open(os.getpid())
-    environment = {**os.environ, "PYTHONPATH": str(FAKE), "FAKE_LIBVIRT": str(tmp_path)}
-    command = [sys.executable, "-P", str(HOST), str(owner)]
+    environment = {**os.environ, "PYTHONPATH": PATH, "FAKE_LIBVIRT": str(tmp_path)}
+    command = [sys.executable, "-P", "-m", host.__name__, str(owner)]
     process = subprocess.Popen(command, stdin=theirs.fileno(), pass_fds=[owner], env=environment)
     theirs.close()
     os.close(owner)
