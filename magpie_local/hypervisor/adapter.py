@@ -199,14 +199,14 @@ class LibvirtHypervisor:
             taken = await self.handle("disks", vm_id)
             await self.handle("plug", vm_id, disk_xml(disk, taken))
 
-    async def expose(self, vm_id: VmId) -> int:
-        """Make a VM's ssh reachable, and return the port on the host's loopback.
+    async def expose(self, vm_id: VmId, port: int = 0) -> int:
+        """Make a VM's ssh reachable, and return the port on the host's loopback: `port`, if it is none yet.
 
         Raises:
             HostError, HypervisorTimeout.
         """
-        port: int = await self.handle("expose", vm_id, *SSH_WAY)
-        return port
+        found: int = await self.handle("expose", vm_id, *SSH_WAY, port)
+        return found
 
     async def destroy(self, vm_id: VmId) -> None:
         """End a VM at once; one that is not there, or is not ours, is left as it is."""
@@ -270,6 +270,17 @@ class LibvirtHypervisor:
         if self._connection is None:
             raise HypervisorUnavailable("The hypervisor is closed.", hint="")
         return await self._connection.call(verb, *arguments, budget=budget, again=again)
+
+    async def bring_back(self, vm_id: VmId, attempt_id: str, file: Path, budget: float) -> StartTimes:
+        """Start a VM, paused, that stands where a file says (hypervisor.sleepers)."""
+        if vm_id in self._ending:
+            await asyncio.shield(self._ending[vm_id])
+        # What is known of it is of the VM that went to sleep.
+        self._exits.forget(vm_id)
+        times: list[float] = await self._call("load", str(file), budget=budget, again=False)
+        self._attempts[vm_id] = attempt_id
+        await self._exits.watch([vm_id])
+        return StartTimes(create=times[0], load=times[1], resume=times[2])
 
     async def _bring_up(self, spec: VmSpec, xml: str) -> list[float]:
         hold = spec.id if spec.held else None

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 #: What a verb of the host does to a VM, where its name is no such word.
 _DOING = {
     "disks": "add a disk to", "plug": "add a disk to", "expose": "open a port to", "link": "connect",
-    "linked": "look at the network of", "unlink": "disconnect",
+    "linked": "look at the network of", "unlink": "disconnect", "hide": "close the port of",
+    "visitors": "look at the connections of",
 }  # fmt: skip
 
 

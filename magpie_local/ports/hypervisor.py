@@ -104,14 +104,16 @@ class LiveVms(Protocol):
         """
         ...
 
-    async def expose(self, vm_id: VmId) -> int:
-        """Make a running VM's ssh reachable; return the port on the host's 127.0.0.1, the same one when asked again.
+    async def expose(self, vm_id: VmId, port: int = 0) -> int:
+        """Make a VM's ssh reachable; return the port on the host's 127.0.0.1, the same one when asked again.
+
+        With `port` 0 the kernel chooses one.
 
         It is there as long as the VM, also with no engine alive. Something listens behind it only once the agent was
         told to (GuestServices.open_ssh); the guest reaches nothing of the host by it.
 
         Raises:
-            HostError: there is no such VM, or it has no card for it.
+            HostError: there is no such VM, it has no card for it, or somebody else has the port.
             HypervisorTimeout.
         """
         ...

@@ -12,5 +12,16 @@ from magpie_local.testing.hypervisor import FakeHypervisor
 from magpie_local.testing.images import FakeDisks, FakeImages
 from magpie_local.testing.meter import FakeMeter
 from magpie_local.testing.networks import FakeNetworks
+from magpie_local.testing.sleepers import FakeDoorbells, FakeSleepers
 
-__all__ = ["FakeDisks", "FakeHypervisor", "FakeImages", "FakeMeter", "FakeNetworks", "Faults", "ManualClock"]
+__all__ = [
+    "FakeDisks",
+    "FakeDoorbells",
+    "FakeHypervisor",
+    "FakeImages",
+    "FakeMeter",
+    "FakeNetworks",
+    "FakeSleepers",
+    "Faults",
+    "ManualClock",
+]

@@ -19,6 +19,9 @@ class Faults:
     fork_error: Exception | None = None
     #: Raised by freeze() before anything is done.
     freeze_error: Exception | None = None
+    #: Raised by save() when it has paused the VM, and by load() before anything is done.
+    save_error: Exception | None = None
+    load_error: Exception | None = None
     #: Seconds that start() takes in addition, and that of a fork once more.
     start_delay: float = 0.0
     fork_delay: float = 0.0

@@ -22,7 +22,7 @@ from magpie_local.testing.registry import Record, Registry
 from magpie_local.testing.snapshots import check_snapshot, make_memory, save_devices
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from magpie_local.domain.vm import Disk, VmSpec
 
@@ -212,7 +212,7 @@ class FakeHypervisor:
         self._registry.attach(vm_id, disk.serial, disk.path)
         self._registry.write(replace(record, plugged=(*record.plugged, str(disk.path))))
 
-    async def expose(self, vm_id: VmId) -> int:
+    async def expose(self, vm_id: VmId, port: int = 0) -> int:
         """Return a port of the host's loopback at which nothing but silence listens.
 
         Raises:
@@ -221,9 +221,50 @@ class FakeHypervisor:
         await self._maybe_hang("expose")
         self._alive(vm_id)
         if vm_id not in self._exposed:
-            self._exposed[vm_id] = socket.create_server(("127.0.0.1", 0))
-        port: int = self._exposed[vm_id].getsockname()[1]
-        return port
+            try:
+                self._exposed[vm_id] = socket.create_server(("127.0.0.1", port))
+            except OSError as error:
+                raise HostError(f"Port {port} can't be had: {error.strerror}.", hint="") from error
+        found: int = self._exposed[vm_id].getsockname()[1]
+        return found
+
+    def hide(self, vm_id: VmId) -> None:
+        """Close that port."""
+        self._alive(vm_id)
+        if vm_id in self._exposed:
+            self._exposed.pop(vm_id).close()
+
+    def record(self, vm_id: VmId) -> Record:
+        """Return what is known of a VM of ours that is there.
+
+        Raises:
+            HostError: there is none.
+        """
+        return self._alive(vm_id)[0]
+
+    async def bring_back(self, record: Record, disks: Mapping[str, str]) -> None:
+        """Start a VM, paused, in the place of one that has gone.
+
+        Raises:
+            VmExists: it has not.
+            HostError: the process could not be started.
+        """
+        lock = self._registry.lock(record.id)
+        if lock is None:
+            raise VmExists(f"The VM {record.id} is there.")
+        try:
+            self._registry.write(record)
+            for serial, path in disks.items():
+                self._registry.attach(record.id, serial, Path(path))
+            await self._launch(record, lock)
+        finally:
+            os.close(lock)
+        await self.pause(VmId(record.id))
+
+    def disks(self, vm_id: VmId) -> dict[str, str]:
+        """Return a VM's disks by their serials."""
+        folder = self._registry.disks(vm_id)
+        return {link.name: str(link.readlink()) for link in folder.iterdir()} if folder.is_dir() else {}
 
     def plugged(self, vm_id: VmId) -> list[Path]:
         """Return the disks that a VM was given while it ran, in order."""

@@ -25,6 +25,7 @@ server     the channel, and a verb for each thing that can be asked
 held       domains that end with the engine
 monitor    QEMU's own commands
 snapshots  the state of a domain to a file, and back
+sleeping   all of a domain to a file, and back
 ways       what is behind a domain's two cards
 sights     what libvirt says of a domain
 orphans    QEMUs that have ended

@@ -11,10 +11,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from magpie_local.hypervisor.host import BAD_SNAPSHOT, BROKEN, CLOSED, NO_LIBVIRT, sights, ways
+from magpie_local.hypervisor.host import BAD_SNAPSHOT, BROKEN, CLOSED, NO_LIBVIRT, sights, sleeping, ways
 from magpie_local.hypervisor.host.held import Held
 from magpie_local.hypervisor.host.monitor import SnapshotError, monitor
-from magpie_local.hypervisor.host.snapshots import load, save, sync, written_files
+from magpie_local.hypervisor.host.snapshots import is_shared, load, save, sync, written_files
 
 if TYPE_CHECKING:
     import socket
@@ -130,9 +130,9 @@ class Host:
 
         domain = self._connection.lookupByUUIDString(vm)
         if domain.state()[0] != libvirt.VIR_DOMAIN_RUNNING:
-            if monitor(domain, "query-status").get("status") in _FROZEN:
+            if monitor(domain, "query-status").get("status") in _FROZEN and is_shared(domain):
                 raise SnapshotError("it is frozen, and going on would change the memory that its forks start from")
-            domain.resume()
+            _let_go_on(domain)
         self._held.discard(vm)
 
     def disks(self, vm: str) -> list[str]:
@@ -160,13 +160,34 @@ class Host:
         """Connect a domain's card to nothing; twice is as good as once."""
         ways.unlink(self._connection.lookupByUUIDString(vm))
 
-    def expose(self, vm: str, net: str, guest: str, port: int) -> int:
+    def expose(self, vm: str, net: str, guest: str, port: int, wish: int = 0) -> int:
         """Give a domain's second card a network in which QEMU passes a loopback port of the host on to `guest`:`port`.
 
         Asked again it returns the same port. The guest reaches nothing through it.
         """
         with self._exposing:
-            return ways.expose(self._connection.lookupByUUIDString(vm), net, guest, port)
+            return ways.expose(self._connection.lookupByUUIDString(vm), net, guest, port, wish)
+
+    def hide(self, vm: str) -> None:
+        """Take that network away; twice is as good as once."""
+        with self._exposing:
+            ways.hide(self._connection.lookupByUUIDString(vm))
+
+    def visitors(self, vm: str) -> int:
+        """Return how many connections there are through that port."""
+        return ways.visitors(self._connection.lookupByUUIDString(vm))
+
+    def save(self, vm: str, path: str) -> int:
+        """Pause a domain and write all of its state to a file that is there; return the file's size."""
+        domain = self._connection.lookupByUUIDString(vm)
+        _pause(domain)
+        return sleeping.save(domain, path)
+
+    def load(self, path: str) -> list[float]:
+        """Start a domain, paused, where a file says that it stood; return the seconds. Where it fails, it is gone."""
+        began = time.monotonic()
+        sleeping.load(self._connection, path)
+        return [0.0, time.monotonic() - began, 0.0]
 
     def destroy(self, vm: str) -> None:
         """End a domain at once."""
@@ -235,10 +256,21 @@ _VERBS: dict[str, Callable[..., object]] = {
     "link": Host.link,
     "unlink": Host.unlink,
     "expose": Host.expose,
+    "hide": Host.hide,
+    "visitors": Host.visitors,
+    "save": Host.save,
+    "load": Host.load,
     "destroy": Host.destroy,
     "look": Host.look,
     "list": Host.list,
 }
+
+
+def _let_go_on(domain: Any) -> None:
+    # The end of a save that is still under way would stop it again.
+    if monitor(domain, "query-migrate").get("status") in ("setup", "active"):
+        monitor(domain, "migrate_cancel")
+    domain.resume()
 
 
 def _pause(domain: Any) -> None:

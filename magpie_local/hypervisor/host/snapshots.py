@@ -23,7 +23,7 @@ def load(domain: Any, path: str) -> None:
         monitor(domain, "migrate-set-capabilities", capabilities=_MEMORY_STAYS)
         monitor(domain, "getfd", descriptor, fdname="state")
         monitor(domain, "migrate-incoming", uri="fd:state")
-        _await_migration(domain)
+        await_migration(domain)
     finally:
         os.close(descriptor)
 
@@ -35,7 +35,7 @@ def save(domain: Any, path: str) -> None:
         monitor(domain, "migrate-set-capabilities", capabilities=_MEMORY_STAYS)
         monitor(domain, "getfd", descriptor, fdname="state")
         monitor(domain, "migrate", uri="fd:state")
-        _await_migration(domain)
+        await_migration(domain)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -53,6 +53,11 @@ def written_files(xml: str) -> list[str]:
     return [path for path in paths if path]
 
 
+def is_shared(domain: Any) -> bool:
+    """Say whether others may map a domain's memory: that of a template."""
+    return '"share": true' in domain.XMLDesc(0).replace("&quot;", '"')
+
+
 def sync(path: str) -> None:
     """Have a file on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -62,8 +67,9 @@ def sync(path: str) -> None:
         os.close(descriptor)
 
 
-def _await_migration(domain: Any) -> None:
-    give_up = time.monotonic() + _MIGRATION_BUDGET
+def await_migration(domain: Any, budget: float = _MIGRATION_BUDGET) -> None:
+    """Return when QEMU has written its state to a file, or read it; `budget` in seconds."""
+    give_up = time.monotonic() + budget
     while (status := monitor(domain, "query-migrate")).get("status") != "completed":
         if status.get("status") in ("failed", "cancelled") or time.monotonic() > give_up:
             raise SnapshotError(status.get("error-desc") or f"device state: {status.get('status')}")
