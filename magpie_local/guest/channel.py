@@ -31,7 +31,7 @@ _MAX_MESSAGE = 64 * 1024
 #: What each request is answered with, when it is not refused.
 _ANSWERS = {
     "settle": "settled", "exercise": "exercised", "run": "started", "mount": "mounted", "ssh": "ssh", "halt": "halted",
-    "network": "networked", "upload": "uploaded",
+    "network": "networked", "upload": "uploaded", "renew": "renewed",
 }  # fmt: skip
 
 Answer: TypeAlias = GuestState | Launch | Mounted | str | None
@@ -169,6 +169,15 @@ class AgentSession:
         told = ("addresses", "gateways", "dns", "mtu", "hosts", "authorities")
         await self._ask("networked", {"op": "network", **{name: getattr(network, name) for name in told}})
 
+    async def renew(self, renewal: Renewal) -> None:
+        """Give a guest that has stood still the right time, and fresh randomness.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused.
+        """
+        await self._ask("renewed", {"op": "renew", **_renewal(renewal)})
+
     async def halt(self, grace: float) -> WorkspaceEnd | None:
         """End the guest cleanly; returns how its workspace was left.
 
@@ -273,7 +282,7 @@ class AgentSession:
                 self._answer(f"state {message.get('id')}", answer)
             case {"op": "started", "renew_us": int(renew), "spawn_us": int(spawn)}:
                 self._answer("started", Launch(renew=renew / 1e6, spawn=spawn / 1e6))
-            case {"op": "settled" | "exercised" | "networked" | "uploaded" as done}:
+            case {"op": "settled" | "renewed" | "exercised" | "networked" | "uploaded" as done}:
                 self._answer(done, None)
             case {
                 "op": "mounted", "fsck": int() | None as fsck, "grown": bool(grown), "took_us": int(took),

@@ -142,6 +142,15 @@ class GuestServices(Protocol):
         """
         ...
 
+    async def renew(self, renewal: Renewal) -> None:
+        """Give a guest that has stood still the right time, and fresh randomness.
+
+        Raises:
+            GuestLost: the channel broke.
+            HostError: the agent refused or failed.
+        """
+        ...
+
     async def halt(self, grace: float) -> WorkspaceEnd | None:
         """End the guest cleanly: SIGTERM to all its processes, SIGKILL after `grace` seconds, unmount, power off.
 

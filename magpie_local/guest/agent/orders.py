@@ -55,6 +55,7 @@ class Agent:
         self._handlers: dict[str, Callable[[Message], None]] = {
             "hello": self._hello,
             "settle": self._settle,
+            "renew": self._renew,
             "exercise": self._exercise,
             "mount": self._mount,
             "ssh": self._ssh,
@@ -106,6 +107,14 @@ class Agent:
         self._settled = True
         self._be_patient()
         self._control.send({"op": "settled"})
+
+    def _renew(self, message: Message) -> None:
+        try:
+            self._machine.renew(float(message["now"]), bytes.fromhex(message["entropy"]))
+        except OSError as error:
+            self._refuse("renew", f"it can't renew its randomness and time: {error}")
+            return
+        self._control.send({"op": "renewed"})
 
     def _exercise(self, message: Message) -> None:
         if not self._is_free("exercise"):

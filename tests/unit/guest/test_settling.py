@@ -24,6 +24,15 @@ def settle(client: Client, **changes: object) -> dict[str, object]:
     return client.answer()
 
 
+def test_the_time_is_renewed_whatever_the_agent_is_at(agent: AgentProcess, client: Client) -> None:
+    client.send(op="renew", **RENEWAL)
+    assert client.answer() == {"op": "renewed"}
+    assert noted(agent)["now"] == "1234.5"
+    client.send(op="renew", now="soon", entropy="00")
+    answer = client.answer()
+    assert (answer["op"], answer["to"]) == ("refused", "renew")
+
+
 def exercise(client: Client) -> dict[str, object]:
     client.send(op="exercise")
     return client.answer()
