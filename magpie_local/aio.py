@@ -229,6 +229,28 @@ class AsyncJobs:
         """Ask for a stop and return at once; the request outlives this process."""
         return await self._runtime.await_call(self._verbs.request_stop(job_id))
 
+    async def sleep(self, job_id: str) -> Job:
+        """Put the VM of a persistent job to sleep: it takes no memory until somebody wants it. Connections end.
+
+        Raises:
+            JobNotFound: there is none of that id.
+            InvalidInput: the job is not persistent.
+            JobActive: its script has not ended.
+            VmUnreachable: its VM is gone.
+            HostError: it could not be done, for want of disk space, say; the VM goes on.
+        """
+        return await self._runtime.await_call(self._verbs.sleep(job_id))
+
+    async def wake(self, job_id: str) -> Job:
+        """Wake the VM of a persistent job, and return when it runs. Whoever connects to it does the same.
+
+        Raises:
+            JobNotFound, InvalidInput, JobActive: as of `sleep`.
+            VmUnreachable: it is gone, or can't be woken any more; says why.
+            WaitTimeout: it waits for memory, and goes on waiting.
+        """
+        return await self._runtime.await_call(self._verbs.wake(job_id))
+
     async def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
         """Delete a job and its logs.
 

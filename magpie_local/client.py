@@ -126,6 +126,8 @@ class Jobs:
             workspace_size_gb: GiB, of a new workspace (10); one that exists keeps its size.
             base_workspace_id: the workspace whose content a new one begins with; that one is never changed by it.
             persistent: keep the VM after the script, until the job is stopped.
+            idle_pause: seconds, or text like "10m", without a connection after which such a VM sleeps: it takes no
+                memory until somebody wants it. None is never.
             ipv6_lease: name of an IPv6 address that the VM has on its network: the same one for the same name.
             network: "default" leads out to the internet and not to this machine, "none" nowhere; other names are of
                 private networks between VMs (`networks`). None takes the setting, which is "default" at first.
@@ -298,6 +300,28 @@ class Jobs:
     def request_stop(self, job_id: str) -> Confirmation:
         """Ask for a stop and return at once; the request outlives this process."""
         return self._runtime.call(self._verbs.request_stop(job_id))
+
+    def sleep(self, job_id: str) -> Job:
+        """Put the VM of a persistent job to sleep: it takes no memory until somebody wants it. Connections end.
+
+        Raises:
+            JobNotFound: there is none of that id.
+            InvalidInput: the job is not persistent.
+            JobActive: its script has not ended.
+            VmUnreachable: its VM is gone.
+            HostError: it could not be done, for want of disk space, say; the VM goes on.
+        """
+        return self._runtime.call(self._verbs.sleep(job_id))
+
+    def wake(self, job_id: str) -> Job:
+        """Wake the VM of a persistent job, and return when it runs. Whoever connects to it does the same.
+
+        Raises:
+            JobNotFound, InvalidInput, JobActive: as of `sleep`.
+            VmUnreachable: it is gone, or can't be woken any more; says why.
+            WaitTimeout: it waits for memory, and goes on waiting.
+        """
+        return self._runtime.call(self._verbs.wake(job_id))
 
     def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
         """Delete a job and its logs.

@@ -1,16 +1,20 @@
 """The keeper: an engine without a user. It drives what a process that left had to do, and ends when nothing is left.
 
-Run as `python -m magpie_local.keeper`, with the settings in MAGPIE_* variables; `wiring.start_keeper` does.
+Run as `python -m magpie_local.keeper`, with the settings in MAGPIE_* variables; `wiring.start_keeper` does. With
+`--wake JOB` it first asks for a job's VM to be woken: so does a doorbell.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import logging
 import sys
 from typing import TYPE_CHECKING
 
 from magpie_local import config
+from magpie_local.domain.ids import parse_job_id
+from magpie_local.domain.states import Wish
 from magpie_local.engine.locks import ProcessLock
 from magpie_local.errors import MagpieError
 from magpie_local.wiring import open_engine
@@ -27,19 +31,28 @@ _LOOK = 1.0
 _PATIENCE = 60.0
 
 
-async def keep(settings: Settings) -> None:
+async def keep(settings: Settings, wake: str | None = None) -> None:
     """Be the keeper of a state directory until nothing is left to drive, or leave at once where there is one.
+
+    Args:
+        settings: of the state directory.
+        wake: the job whose VM is to be woken.
 
     Raises:
         MagpieError: this machine can't drive what is left.
     """
     lock = ProcessLock(config.layout(settings).keeper_lock)
-    if not lock.acquire():
+    if wake is None and not lock.acquire():
         return
     async with open_engine(settings) as engine:
-        await engine.open()
+        if wake is not None:
+            # Before the lock is tried: whoever holds it looks for work once more when it has let go.
+            await engine.ports.wishes.ask_vm(parse_job_id(wake), Wish.WAKE)
+        keeps = lock.acquire()
+        await engine.open(lead=keeps)
+        engine.bell.ring()
         try:
-            while await _needed(engine, lock):
+            while keeps and await _needed(engine, lock):
                 await engine.bell.wait(engine.bell.listen(), _LOOK)
         finally:
             await engine.close()
@@ -63,9 +76,12 @@ async def _outlast(engine: Engine) -> None:
 
 def main() -> int:
     """Run the keeper; what goes wrong is told in the state directory's keeper.log."""
+    arguments = argparse.ArgumentParser(prog="magpie_local.keeper")
+    arguments.add_argument("--wake", metavar="JOB")
+    wake: str | None = arguments.parse_args().wake
     logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s", level="WARNING")
     try:
-        asyncio.run(keep(config.load()))
+        asyncio.run(keep(config.load(), wake))
     except (MagpieError, TimeoutError) as error:
         _log.error("nothing is driven any more: %s", error)
         return 1

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from magpie_local.config import Settings
+    from magpie_local.domain.ids import JobId
     from magpie_local.domain.layout import Layout
     from magpie_local.domain.need import Need
     from magpie_local.ports.hypervisor import Disks, Hypervisor, LiveVms
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from magpie_local.ports.meter import Meter
     from magpie_local.ports.networks import Networks
     from magpie_local.ports.shell import Shells
+    from magpie_local.ports.sleep import Doorbells, Sleepers
     from magpie_local.store.store import Store
 
 
@@ -63,15 +65,11 @@ def start_keeper(settings: Settings) -> None:
 
     A session of its own keeps it from a notebook's interrupt and a terminal's end (reliability.md, finding 3).
     """
-    layout = config.layout(settings)
-    source = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    log = os.open(layout.root / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
+    log = os.open(_keeper_log(settings), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
     try:
         subprocess.Popen(
             [sys.executable, "-m", "magpie_local.keeper"],
-            # A pool would only wait for jobs, and a keeper ends when there are none.
-            env={**os.environ, **settings.environment(), "MAGPIE_POOL": "0", "PYTHONPATH": path},
+            env={**os.environ, **_keeper_environment(settings)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -80,6 +78,17 @@ def start_keeper(settings: Settings) -> None:
         )
     finally:
         os.close(log)
+
+
+def _keeper_environment(settings: Settings) -> dict[str, str]:
+    source = str(Path(__file__).resolve().parent.parent)
+    path = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
+    # A pool would only wait for jobs, and a keeper ends when there are none.
+    return {**settings.environment(), "MAGPIE_POOL": "0", "PYTHONPATH": path}
+
+
+def _keeper_log(settings: Settings) -> Path:
+    return config.layout(settings).root / "keeper.log"
 
 
 async def machine_needs(settings: Settings) -> list[Need]:
@@ -149,6 +158,7 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
         state_id=store.state_id,
         clock=clock,
         jobs=store.jobs,
+        wishes=store.jobs,
         leader=store.leader,
         workspaces=store.workspaces,
         workspace_use=store.leader.workspaces,
@@ -157,6 +167,8 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
         hypervisor=machine.hypervisor,
         vms=machine.vms,
         meter=machine.meter,
+        sleepers=machine.sleepers,
+        doorbells=_doorbells(settings, layout),
         disks=machine.disks,
         guest=AgentGuest(),
         vault=FileVault(config.secret_key()),
@@ -165,10 +177,20 @@ def _ports(settings: Settings, layout: Layout, clock: SystemClock, store: Store)
     )
 
 
+def _doorbells(settings: Settings, layout: Layout) -> Doorbells:
+    from magpie_local.hypervisor.doorbell.bells import TcpDoorbells
+
+    def wakes(job_id: JobId) -> list[str]:
+        return [sys.executable, "-m", "magpie_local.keeper", "--wake", job_id]
+
+    return TcpDoorbells(layout.doorbell, wakes, _keeper_environment(settings), _keeper_log(settings))
+
+
 class _Machine(NamedTuple):
     hypervisor: Hypervisor
     vms: LiveVms
     meter: Meter
+    sleepers: Sleepers
     disks: Disks
     images: Images
     networks: Networks
@@ -177,11 +199,20 @@ class _Machine(NamedTuple):
 def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
     """Return what VMs are made of: libvirt, or local processes that stand in for it in tests."""
     if settings.hypervisor == "fake":
-        from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeMeter, FakeNetworks
+        from magpie_local.testing import (
+            FakeDisks,
+            FakeHypervisor,
+            FakeImages,
+            FakeMeter,
+            FakeNetworks,
+            FakeSleepers,
+        )
 
         fake = FakeHypervisor(layout.hypervisor, state_id)
-        meter, images = FakeMeter(layout.hypervisor), FakeImages(layout.hypervisor / "images")
-        return _Machine(fake, fake, meter, FakeDisks(), images, FakeNetworks())
+        return _Machine(
+            hypervisor=fake, vms=fake, meter=FakeMeter(layout.hypervisor), sleepers=FakeSleepers(fake),
+            disks=FakeDisks(), images=FakeImages(layout.hypervisor / "images"), networks=FakeNetworks(),
+        )  # fmt: skip
     from magpie_local.hypervisor.adapter import LibvirtHypervisor
     from magpie_local.hypervisor.disks import QemuDisks
     from magpie_local.hypervisor.meter import QemuMeter
@@ -189,6 +220,7 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
     from magpie_local.hypervisor.net.linker import LibvirtLinker
     from magpie_local.hypervisor.net.networks import VmNetworks
     from magpie_local.hypervisor.net.uplink import Inside
+    from magpie_local.hypervisor.sleepers import LibvirtSleepers
     from magpie_local.images.catalogue import ImageCatalogue
 
     catalogue = ImageCatalogue(settings.images)
@@ -203,4 +235,7 @@ def _machine(settings: Settings, layout: Layout, state_id: str) -> _Machine:
     access = this_machine() if settings.share_proxies else None
     inside = Inside(lan=settings.lan, services=access.services if access else ())
     networks = VmNetworks(layout.networks, LibvirtLinker(hypervisor), inside, access)
-    return _Machine(hypervisor, hypervisor, QemuMeter(), QemuDisks(), catalogue, networks)
+    return _Machine(
+        hypervisor=hypervisor, vms=hypervisor, meter=QemuMeter(), sleepers=LibvirtSleepers(hypervisor),
+        disks=QemuDisks(), images=catalogue, networks=networks,
+    )  # fmt: skip

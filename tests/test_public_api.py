@@ -23,7 +23,7 @@ NAMES = {
 VERBS = {
     "exec", "files", "forward", "outputs", "ssh",
     "create", "run_and_wait", "get", "get_status", "get_logs", "stream_logs", "list", "wait", "stop", "request_stop",
-    "delete", "story", "metrics", "stream_metrics",
+    "delete", "story", "metrics", "stream_metrics", "sleep", "wake",
 }  # fmt: skip
 #: What else a client has: the blocking face, the other one, and their verbs.
 OTHERS = [

@@ -16,10 +16,11 @@ from magpie_local.api.uploads import uploads_of
 from magpie_local.domain.ids import new_job_id, parse_job_id
 from magpie_local.domain.job import STATUSES
 from magpie_local.domain.spec import UploadsSpec
+from magpie_local.domain.states import VmState, Wish
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import private_folder
 from magpie_local.engine.packing import pack
-from magpie_local.errors import InvalidInput, JobActive, JobNotFound, WaitTimeout
+from magpie_local.errors import HostError, InvalidInput, JobActive, JobNotFound, VmUnreachable, WaitTimeout
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _LOOK = 0.5
 #: Beyond the grace period, how long stop() waits for the final state, seconds.
 _STOP_PATIENCE = 30.0
+#: Seconds until a VM must have gone to sleep, or woken; it waits for memory, say.
+VM_PATIENCE = 300.0
 MAX_PAGE = 1000
 
 
@@ -126,7 +129,8 @@ class JobService:
                 return job_of(record)
             left = give_up - clock.monotonic()
             if left <= 0:
-                raise WaitTimeout(f"Job {parsed} has not ended within {timeout} s; it goes on.")
+                what = f"still has to {record.wish}" if record.wish and record.is_kept else "has not ended"
+                raise WaitTimeout(f"Job {parsed} {what} after {timeout} s; it goes on.")
             await self._engine.bell.wait(ring, min(_LOOK, left))
 
     async def page(
@@ -169,6 +173,36 @@ class JobService:
         self._asked()
         return Confirmation(id=parsed, status=job_of(record).status)
 
+    async def sleep(self, job_id: str) -> Job:
+        """Put the VM of a persistent job to sleep, and return when it sleeps."""
+        job = await self._ask_vm(job_id, Wish.SLEEP)
+        if job.vm_state != VmState.ASLEEP:
+            raise HostError(
+                f"The VM of job {job.id} could not be put to sleep: {await self._last_words(job.id)}", hint=""
+            )
+        return job
+
+    async def wake(self, job_id: str) -> Job:
+        """Wake the VM of a persistent job, and return when it runs."""
+        job = await self._ask_vm(job_id, Wish.WAKE)
+        if job.vm_state != VmState.READY:
+            raise VmUnreachable(f"The VM of job {job.id} is gone: {await self._last_words(job.id)}")
+        return job
+
+    async def _ask_vm(self, job_id: str, wish: Wish) -> Job:
+        """Have a VM asked for something, and return the job when that is done, or has failed."""
+        parsed = parse_job_id(job_id)
+        record = await self._engine.ports.wishes.ask_vm(parsed, wish)
+        if record is None:
+            raise _unknown(parsed)
+        _check_kept(record)
+        self._asked()
+        return await self._wait(parsed, lambda record: record.wish is None or not record.is_kept, VM_PATIENCE)
+
+    async def _last_words(self, job_id: str) -> str:
+        texts = [str(event.detail["text"]) for event in await self.story(job_id) if "text" in event.detail]
+        return texts[-1] if texts else "nobody said why"
+
     async def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
         """Delete a job with its logs; `force` stops it first. Returns when it is gone."""
         parsed = parse_job_id(job_id)
@@ -207,6 +241,15 @@ class JobService:
 def _has_stopped(record: JobRecord) -> bool:
     """Whether a stop has taken effect: a VM that was to stay is gone as well."""
     return record.script_state.is_final and not (record.persistent and record.vm_state.is_alive)
+
+
+def _check_kept(record: JobRecord) -> None:
+    if not record.persistent:
+        raise InvalidInput("job_id", record.id, "its VM ends with its script; create it with persistent=True")
+    if not record.script_state.is_final:
+        raise JobActive(f"The script of job {record.id} has not ended.", hint="Its VM can sleep afterwards.")
+    if not record.is_kept:
+        raise VmUnreachable(f"The VM of job {record.id} is gone.")
 
 
 def _unknown(job_id: JobId) -> JobNotFound:

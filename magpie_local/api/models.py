@@ -32,7 +32,7 @@ class Job:
     status: str
     #: The script axis: queued, starting, running, succeeded, failed, timed_out, stopped, cancelled or lost.
     script_state: str
-    #: The VM axis: none, booting, ready, paused, stopping or gone.
+    #: The VM axis: none, booting, ready, paused, asleep, stopping or gone.
     vm_state: str
     vcpus: int
     memory_mb: int
@@ -62,6 +62,8 @@ class Job:
     #: The workspace that is mounted at /workspace; None for a job without.
     workspace_id: str | None
     persistent: bool
+    #: Seconds without a connection after which its VM sleeps; None: never.
+    idle_pause: float | None
     #: default, none, or a named network; and the VM's addresses there.
     network: str
     ipv6_lease: str | None
@@ -99,7 +101,8 @@ class Job:
         plain = (
             "id", "request_id", "name", "status", "script_state", "vm_state", "vcpus", "memory_mb", "image", "timeout",
             "description", "attempt", "exit_code", "reason", "message", "accelerator", "start", "isolation",
-            "waiting", "stateful", "workspace_id", "persistent", "network", "ipv6_lease", "address", "address6",
+            "waiting", "stateful", "workspace_id", "persistent", "idle_pause", "network", "ipv6_lease", "address",
+            "address6",
         )  # fmt: skip
         return (
             {name: getattr(self, name) for name in plain}
@@ -331,6 +334,7 @@ def job_of(record: JobRecord) -> Job:
         stateful=record.workspace_id is not None,
         workspace_id=record.workspace_id,
         persistent=record.persistent,
+        idle_pause=record.idle_pause,
         network=record.network,
         ipv6_lease=record.ipv6_lease,
         address=record.address,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar, cast
 
 from magpie_local.domain.secret import Secrets
-from magpie_local.domain.sizes import GIB
+from magpie_local.domain.sizes import GIB, parse_duration
 from magpie_local.domain.spec import JobSpec, script_bytes
 from magpie_local.errors import InvalidInput
 
@@ -35,6 +35,8 @@ class JobOptions(TypedDict, total=False):
     base_workspace_id: str | None
     #: The VM stays after the script, until the job is stopped.
     persistent: bool
+    #: Seconds, or text like "10m", without a connection after which such a VM sleeps until it is used; None: never.
+    idle_pause: float | str | None
     #: The name of an IPv6 address that the VM has on its network: the same one whenever that name is asked for.
     ipv6_lease: str | None
     #: "default" leads out to the internet, and not to this machine; "none" nowhere; a name is that of a private network
@@ -66,8 +68,8 @@ class JobOptions(TypedDict, total=False):
 
 DEFAULTS: dict[str, Any] = {
     "stateful": False, "workspace_id": None, "workspace_size_gb": None, "base_workspace_id": None,
-    "persistent": False, "ipv6_lease": None, "network": None, "env": None, "secret_env": None, "timeout": None,
-    "image": "base", "description": "", "log_limit": None, "isolation": "shared",
+    "persistent": False, "idle_pause": None, "ipv6_lease": None, "network": None, "env": None, "secret_env": None,
+    "timeout": None, "image": "base", "description": "", "log_limit": None, "isolation": "shared",
     "uploads": None, "outputs": (), "outputs_limit": GIB,
 }  # fmt: skip
 
@@ -94,6 +96,8 @@ def spec_of(
     given = DEFAULTS | dict(options)
     given["secret_names"] = tuple(given.pop("secret_env") or ())  # sealed by whoever knows the job's id
     given.pop("uploads")  # packed by whoever knows the job's id
+    if isinstance(given["idle_pause"], str):
+        given["idle_pause"] = parse_duration("idle_pause", given["idle_pause"])
     given["outputs"] = patterns(given["outputs"])
     given["env"] = {} if given["env"] is None else given["env"]
     given["log_limit"] = log_limit if given["log_limit"] is None else given["log_limit"]

@@ -12,10 +12,11 @@ from magpie_local.api.masked import MaskedOutput
 from magpie_local.api.models import ExecResult, SshInfo
 from magpie_local.domain.ids import parse_job_id
 from magpie_local.domain.secret import Secrets, beside
+from magpie_local.domain.states import VmState, Wish
 from magpie_local.errors import InvalidInput, JobNotFound, VmUnreachable, WaitTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from magpie_local.api.shells import ShellCache
     from magpie_local.domain.ids import JobId
@@ -35,14 +36,16 @@ class RemoteService:
     Args:
         engine: the engine of this process.
         shells: connections to VMs.
+        summon: called after something was asked for; sees to it that somebody carries it out.
     """
 
-    def __init__(self, engine: Engine, shells: ShellCache) -> None:
+    def __init__(self, engine: Engine, shells: ShellCache, summon: Callable[[], None]) -> None:
         self._engine = engine
+        self._summon = summon
         self._shells = shells
 
     async def ssh(self, job_id: str, timeout: float | None = PATIENCE) -> SshInfo:
-        """Return how the VM is reached by SSH; waits for one that is on its way.
+        """Return how the VM is reached by SSH; waits for one that is on its way, and wakes one that sleeps.
 
         Raises:
             JobNotFound, VmUnreachable, WaitTimeout.
@@ -103,7 +106,7 @@ class RemoteService:
             yield bound
 
     async def _door(self, job_id: JobId, timeout: float | None) -> Door:
-        """Return a job's door as soon as it is there.
+        """Return a job's door as soon as it is there, and leads to a VM that is awake.
 
         Raises:
             JobNotFound: there is no such job.
@@ -114,6 +117,7 @@ class RemoteService:
             check_seconds("timeout", timeout)
         clock = self._engine.ports.clock
         give_up = math.inf if timeout is None else clock.monotonic() + timeout
+        asked = False
         while True:
             ring = self._engine.bell.listen()
             record = await self._engine.ports.jobs.get(job_id)
@@ -122,10 +126,17 @@ class RemoteService:
             if not record.persistent:
                 raise InvalidInput("job_id", job_id, "its VM ends with its script; create it with persistent=True")
             door = await asyncio.to_thread(self._engine.ports.doors.find, job_id)
-            if door is not None and record.vm_state.is_alive:
+            sleeps = record.vm_state is VmState.ASLEEP
+            if door is not None and record.vm_state.is_alive and not sleeps:
                 return door
             if not record.needs_vm:
                 raise VmUnreachable(f"The VM of job {job_id} is gone.")
+            if sleeps and not asked:
+                # Its doorbell would do the same, but may have ended with the host.
+                await self._engine.ports.wishes.ask_vm(job_id, Wish.WAKE)
+                self._engine.bell.ring()
+                self._summon()
+                asked = True
             left = give_up - clock.monotonic()
             if left <= 0:
                 raise WaitTimeout(f"The VM of job {job_id} is not reachable within {timeout} s; it goes on.")

@@ -174,7 +174,7 @@ class Runtime:
             self.networks = NetworkService(engine)
             self.outputs = OutputService(engine)
             shells = ShellCache(open_shells())
-            self.remote = RemoteService(engine, shells)
+            self.remote = RemoteService(engine, shells, self._summon)
             await engine.open(lead=self._lead)
             self._ready.set_result(None)
             await self._stop.wait()

@@ -149,6 +149,40 @@ def rm(session: Session, context: click.Context, job_ids: tuple[str, ...], force
         context.exit(_each(session, client, job_ids, lambda identity: client.jobs.delete(identity, force=force)))
 
 
+@click.command(
+    epilog="""\b
+Examples:
+  magpie sleep 3f2a                    its VM takes no memory; whoever connects to it wakes it
+  magpie run --persistent --idle-pause 10m setup.sh      by itself, when nobody uses it
+
+\b
+Open connections to it end; what runs in it stands still.
+"""
+)
+@jobs_argument
+@click.pass_context
+@pass_session
+def sleep(session: Session, context: click.Context, job_ids: tuple[str, ...]) -> None:
+    """Put the VMs of persistent jobs to sleep. Prints the ids once they sleep."""
+    with session.client() as client:
+        context.exit(_each(session, client, job_ids, lambda identity: client.jobs.sleep(identity)))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  magpie wake 3f2a                     ssh, exec, cp and forward wake it as well
+"""
+)
+@jobs_argument
+@click.pass_context
+@pass_session
+def wake(session: Session, context: click.Context, job_ids: tuple[str, ...]) -> None:
+    """Wake the VMs of persistent jobs. Prints the ids once they run."""
+    with session.client() as client:
+        context.exit(_each(session, client, job_ids, lambda identity: client.jobs.wake(identity)))
+
+
 def _newest(client: Magpie, statuses: Sequence[str | None], limit: int, before: str | None) -> list[Job]:
     pages = [client.jobs.list(limit=limit, status=status, before=before) for status in statuses]
     if len(pages) == 1:

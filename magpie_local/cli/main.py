@@ -86,6 +86,8 @@ for command in (
     jobs.wait,
     jobs.stop,
     jobs.rm,
+    jobs.sleep,
+    jobs.wake,
     remote.ssh,
     remote.exec_,
     remote.cp,

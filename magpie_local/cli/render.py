@@ -65,6 +65,7 @@ def job_details(job: Job) -> str:
         "size": shape(job),
         "image": job.image,
         "timeout": None if job.timeout is None else format_seconds(job.timeout),
+        "idle pause": None if job.idle_pause is None else format_seconds(job.idle_pause),
         "environment": ", ".join(job.env),
         "secrets": ", ".join(job.secrets),
         "workspace": job.workspace_id,

@@ -61,6 +61,7 @@ class _Options(TypedDict):
     workspace_size: int | None
     base_workspace: str | None
     persistent: bool
+    idle_pause: float | None
     network: str | None
     ipv6_lease: str | None
     upload: tuple[str, ...]
@@ -85,6 +86,7 @@ class _Wish(TypedDict):
     workspace_size_gb: int | None
     base_workspace_id: str | None
     persistent: bool
+    idle_pause: float | None
     network: str | None
     ipv6_lease: str | None
     uploads: dict[str, Path]
@@ -131,6 +133,7 @@ class _RunCommand(click.Command):
 @click.option("--workspace-size", type=DISK, help="Size of a new workspace, as 20GB; default 10GB.")
 @click.option("--base-workspace", metavar="ID", help="Workspace whose content a new one begins with.")
 @click.option("--persistent", is_flag=True, help="Keep the VM after the script, until `magpie stop`.")
+@click.option("--idle-pause", type=DURATION, help="Such a VM sleeps after that long without a connection, as 10m.")
 @click.option("--network", metavar="NAME", help="default (the internet), none, or a private network between VMs.")
 @click.option("--ipv6-lease", metavar="NAME", help="Name of an IPv6 address that the VM has on its network.")
 @click.option(
@@ -279,6 +282,7 @@ def _wish(name: str, content: bytes, options: _Options) -> _Wish:
         workspace_size_gb=in_gib(options["workspace_size"]),
         base_workspace_id=options["base_workspace"],
         persistent=options["persistent"],
+        idle_pause=options["idle_pause"],
         network=options["network"],
         ipv6_lease=options["ipv6_lease"],
         uploads=dict(map(_upload, options["upload"])),

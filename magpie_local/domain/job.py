@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from magpie_local.domain.states import WAITING, EventKind, ScriptState, VmState
+from magpie_local.domain.states import WAITING, EventKind, ScriptState, VmState, Wish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,6 +65,8 @@ class JobRecord:
     workspace_id: str | None
     #: Whether its VM stays after the script.
     persistent: bool
+    #: Seconds without a connection after which such a VM is put to sleep; None is never.
+    idle_pause: float | None
     #: `default`, `none`, or a named network.
     network: str
     #: The name of its IPv6 address, where it has one that keeps.
@@ -91,6 +93,8 @@ class JobRecord:
     start: str | None
     #: Why the scheduler lets it wait, where it is the first that does.
     waiting: str | None
+    #: What its VM, which is kept, is asked to do.
+    wish: Wish | None
     stop_requested_at: float | None
     delete_requested_at: float | None
 
@@ -108,13 +112,21 @@ class JobRecord:
     def is_kept(self) -> bool:
         """Whether its script has exited and its VM stays, because nobody has asked to stop it."""
         exited = self.script_state in (ScriptState.SUCCEEDED, ScriptState.FAILED) and self.exit_code is not None
-        alive = self.vm_state in (VmState.READY, VmState.PAUSED)
+        alive = self.vm_state in (VmState.READY, VmState.PAUSED, VmState.ASLEEP)
         return self.persistent and exited and alive and self.stop_requested_at is None
 
     @property
     def needs_vm(self) -> bool:
         """Whether it is to have a VM from now on: its script goes on, or it is kept."""
         return not self.script_state.is_final or self.is_kept
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether somebody must look after it: a VM that is only kept needs nobody, unless it may fall asleep."""
+        if self.is_settled:
+            return False
+        sleeps = self.vm_state is VmState.ASLEEP or self.idle_pause is None
+        return not self.is_kept or self.wish is not None or not sleeps
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

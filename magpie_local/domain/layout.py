@@ -11,7 +11,8 @@
       uploads/JOB.tar     what a job is given, until it is deleted
       doors/JOB/          by what a persistent VM is reached: key, known_hosts, config, door.json
       templates/KEY/      one template: manifest.json, ram, devices, scratch.qcow2, blank.qcow2, used
-      RUN -> run/         sockets: bells/, c/ (control ports), n/ (networks), libvirt/ (embed root)
+      RUN -> run/         sockets: bells/, c/ (control ports), n/ (networks), d/ (doorbells),
+                          libvirt/ (embed root)
 
 UNIX socket paths are limited to 107 bytes, so RUN lies elsewhere where STATE is a long path (F110): see
 config.runtime_dir.
@@ -134,6 +135,10 @@ class Layout:
         """Held by whoever changes a workspace, and for a moment by the leader that gives it to a job."""
         return self.workspaces / f"{workspace_id}.lock"
 
+    def doorbell(self, vm_id: VmId) -> Path:
+        """Return the socket by which a sleeping VM's doorbell is told to make way."""
+        return self.run / "d" / vm_id[:13]
+
     def control(self, vm_id: VmId) -> Path:
         """Return the socket of a VM's control port; short, because socket paths are."""
         return self.run / "c" / vm_id[:13]
@@ -159,6 +164,11 @@ class AttemptFiles:
     def outputs(self) -> Path:
         """What comes out of the guest's outputs port: a tar stream."""
         return self.folder / "outputs.tar"
+
+    @property
+    def asleep(self) -> Path:
+        """All of a VM that sleeps: its memory, and what it is."""
+        return self.folder / "asleep"
 
     @property
     def scratch(self) -> Path:

@@ -85,6 +85,8 @@ class JobSpec:
     base_workspace_id: str | None = None
     #: The VM stays after the script, until it is stopped (seed 000).
     persistent: bool = False
+    #: Seconds without a connection after which such a VM is put to sleep until somebody wants it; None is never.
+    idle_pause: float | None = None
     #: `default` leads out to the internet, `none` nowhere; any other is a named one, between its VMs.
     network: str = "none"
     #: The name of an IPv6 address that the VM has: the same one whenever that name is asked for.
@@ -112,6 +114,7 @@ class JobSpec:
             raise InvalidInput("isolation", self.isolation, f"one of {', '.join(ISOLATIONS)}")
         _check_flag("stateful", self.stateful)
         _check_flag("persistent", self.persistent)
+        self._check_idle_pause()
         self._check_workspace()
         _check_outputs(self.outputs)
         _check_int("outputs_limit", self.outputs_limit, 1, 1024 * GIB)
@@ -120,6 +123,15 @@ class JobSpec:
             check_lease(self.ipv6_lease)
             if self.network == "none":
                 raise InvalidInput("ipv6_lease", self.ipv6_lease, "a job with network='none' has no address")
+
+    def _check_idle_pause(self) -> None:
+        if self.idle_pause is None:
+            return
+        _check_seconds("idle_pause", self.idle_pause, "or None to never sleep")
+        if not self.persistent:
+            raise InvalidInput(
+                "idle_pause", self.idle_pause, "a job without persistent=True has no VM that could sleep"
+            )
 
     def _check_workspace(self) -> None:
         """Raise InvalidInput where the workspace can't be had, or would be silently left out."""
@@ -182,12 +194,15 @@ def _check_int(name: str, value: object, least: int, most: int) -> None:
 
 
 def _check_timeout(value: object) -> None:
-    if value is None:
-        return
+    if value is not None:
+        _check_seconds("timeout", value, "or None for no limit")
+
+
+def _check_seconds(name: str, value: object, otherwise: str) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
-        raise InvalidInput("timeout", value, "a positive number of seconds, or None for no limit")
+        raise InvalidInput(name, value, f"a positive number of seconds, {otherwise}")
     if value > MAX_TIMEOUT:
-        raise InvalidInput("timeout", value, f"at most {MAX_TIMEOUT:.0f} seconds")
+        raise InvalidInput(name, value, f"at most {MAX_TIMEOUT:.0f} seconds")
 
 
 def _check_outputs(patterns: object) -> None:

@@ -43,12 +43,14 @@ class VmState(StrEnum):
     BOOTING = "booting"
     READY = "ready"
     PAUSED = "paused"
+    #: There is none: its memory is in a file, and it goes on from there when somebody wants it.
+    ASLEEP = "asleep"
     STOPPING = "stopping"
     GONE = "gone"
 
     @property
     def is_alive(self) -> bool:
-        """Whether a VM may exist in this state."""
+        """Whether there may be a VM in this state, or one that sleeps."""
         return self not in (VmState.NONE, VmState.GONE)
 
 
@@ -70,13 +72,25 @@ class EventKind(StrEnum):
     VM_READY = "vm_ready"
     VM_PAUSED = "vm_paused"
     VM_RESUMED = "vm_resumed"
+    VM_ASLEEP = "vm_asleep"
+    VM_WOKEN = "vm_woken"
     VM_STOPPING = "vm_stopping"
     VM_GONE = "vm_gone"
 
     STOP_REQUESTED = "stop_requested"
     DELETE_REQUESTED = "delete_requested"
+    SLEEP_REQUESTED = "sleep_requested"
+    WAKE_REQUESTED = "wake_requested"
+    SLEEP_FAILED = "sleep_failed"
     ADOPTED = "adopted"
     NOTE = "note"
+
+
+class Wish(StrEnum):
+    """What a VM that is kept is asked to do."""
+
+    SLEEP = "sleep"
+    WAKE = "wake"
 
 
 S, V, E = ScriptState, VmState, EventKind
@@ -111,13 +125,29 @@ VM_TABLE: dict[tuple[VmState, EventKind], VmState] = {
     (V.BOOTING, E.VM_READY): V.READY,
     (V.READY, E.VM_PAUSED): V.PAUSED,
     (V.PAUSED, E.VM_RESUMED): V.READY,
+    (V.READY, E.VM_ASLEEP): V.ASLEEP,
+    (V.ASLEEP, E.VM_WOKEN): V.READY,
+    # It was wanted before it slept.
+    (V.READY, E.VM_WOKEN): V.READY,
     (V.BOOTING, E.VM_STOPPING): V.STOPPING,
     (V.READY, E.VM_STOPPING): V.STOPPING,
     (V.PAUSED, E.VM_STOPPING): V.STOPPING,
+    (V.ASLEEP, E.VM_STOPPING): V.STOPPING,
     (V.BOOTING, E.VM_GONE): V.GONE,
     (V.READY, E.VM_GONE): V.GONE,
     (V.PAUSED, E.VM_GONE): V.GONE,
+    (V.ASLEEP, E.VM_GONE): V.GONE,
     (V.STOPPING, E.VM_GONE): V.GONE,
+}
+
+#: Which wishes an event leaves nothing of.
+FULFILS: dict[EventKind, frozenset[Wish]] = {
+    E.VM_ASLEEP: frozenset({Wish.SLEEP}),
+    E.VM_WOKEN: frozenset({Wish.WAKE}),
+    E.SLEEP_FAILED: frozenset({Wish.SLEEP}),
+    E.STOP_REQUESTED: frozenset(Wish),
+    E.VM_STOPPING: frozenset(Wish),
+    E.VM_GONE: frozenset(Wish),
 }
 
 _SCRIPT_EVENTS = frozenset(event for _, event in SCRIPT_TABLE)

@@ -49,6 +49,26 @@ def admit(queue: Sequence[JobRecord], running: Iterable[JobRecord], capacity: Ca
     return Admission(start=tuple(start))
 
 
+def short_of_memory(job: JobRecord, others: Iterable[JobRecord], capacity: Capacity, available_mb: int) -> str | None:
+    """Return why a VM that sleeps can't wake now; None where it can.
+
+    Its CPUs are not asked for: somebody waits for it, and they are shared anyway.
+
+    Args:
+        job: whose VM it is.
+        others: those that have their memory.
+        capacity: what all may use together.
+        available_mb: what the host's programs could still have, MiB.
+    """
+    taken = [other.memory_mb for other in others]
+    free = max(0, capacity.memory_mb - sum(taken))
+    if taken and job.memory_mb > free:
+        return f"waits for memory: wants {job.memory_mb} MiB, {free} of {capacity.memory_mb} MiB are free"
+    if job.memory_mb > available_mb:
+        return f"waits for memory: wants {job.memory_mb} MiB, the host has {available_mb} MiB left"
+    return None
+
+
 def _shortage(job: JobRecord, cpus: int, memory: int, capacity: Capacity) -> str | None:
     if cpus and cpus + job.vcpus > capacity.cpus:
         return f"waits for CPUs: wants {job.vcpus}, {max(0, capacity.cpus - cpus)} of {capacity.cpus} are free"

@@ -19,13 +19,15 @@ from magpie_local.domain.states import EventKind, ScriptState
 from magpie_local.domain.template import Template
 from magpie_local.domain.vm import Condition
 from magpie_local.engine.bringup import BringUp
-from magpie_local.engine.evidence import Evidence, gather, secure
+from magpie_local.engine.evidence import Evidence, gather, last_words, secure
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.fulldisk import resume_with_room
+from magpie_local.engine.keeping import Keeping
 from magpie_local.engine.ledger import Ledger
-from magpie_local.engine.limits import Limits
+from magpie_local.engine.limits import FORK_PATIENCE, Limits, boot_budget
 from magpie_local.engine.line import GuestLine
 from magpie_local.engine.network import connect
+from magpie_local.engine.news import wait_for_news
 from magpie_local.engine.outputs import collect
 from magpie_local.engine.peers import Peers
 from magpie_local.engine.starter import Starter
@@ -44,11 +46,11 @@ from magpie_local.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from typing import Any
 
     from magpie_local.domain.job import Attempt, JobRecord, Outcome
     from magpie_local.domain.vm import Accelerator
     from magpie_local.engine.context import Options, Ports
+    from magpie_local.engine.keeping import Room
     from magpie_local.engine.warm.warmer import Origin
     from magpie_local.ports.guest import Launch
 
@@ -62,10 +64,6 @@ _TICK = 1.0
 _STOP_SLACK = 3.0
 #: Further time for a guest to let go of its workspace: it may have much to write, seconds.
 _UNMOUNT_SLACK = 30.0
-#: Time for a fork to answer, seconds: it does at once, or after what else the host has to do.
-_FORK_PATIENCE = 30.0
-#: Time for the exit record to reach the file after the agent told of it: they take two ways through QEMU, seconds.
-_LAST_WORDS = 2.0
 
 
 class _InterruptedError(Exception):
@@ -73,7 +71,7 @@ class _InterruptedError(Exception):
 
 
 #: What to say of a fork, where the error has no words of its own.
-_SILENT, _ENDED = f"it did not answer within {_FORK_PATIENCE:.0f} s", "its VM ended before the script began"
+_SILENT, _ENDED = f"it did not answer within {FORK_PATIENCE:.0f} s", "its VM ended before the script began"
 _TROUBLE: dict[type[Exception], str] = {TimeoutError: _SILENT, _InterruptedError: _ENDED}
 
 
@@ -89,12 +87,14 @@ class AttemptRun:
         changed: called after each durable change, to wake those who wait for it.
         origin: what its VM is made from: a waiting fork, a template, or None for a cold boot.
         distrust: told of a template of which no VM came up, and why.
+        room: says why a VM that sleeps can't have its memory back now.
     """
 
     def __init__(
         self, ports: Ports, options: Options, job: JobRecord, attempt: Attempt, *,
         accelerator: Accelerator, changed: Callable[[], None], origin: Origin = None,
         distrust: Callable[[Template, object], None] = lambda _template, _why: None,
+        room: Room = lambda _job: None,
     ) -> None:  # fmt: skip
         self._ledger = Ledger(ports.leader, job, attempt, changed)
         self._ports = ports
@@ -109,8 +109,8 @@ class AttemptRun:
         self._line = GuestLine(ports.guest, self._bring_up.control, attempt.id, self._news)
         self._peers = Peers(ports, self._ledger, self._line)
         self._condition = Condition.RUNNING
-        #: Whether the VM is known to have come up: before that, its absence means nothing.
-        self.has_vm = False
+        self._keeping = Keeping(ports, self._ledger, self._line, self._files, room)
+        self._came_up = False
         self._stop_asked = job.stop_requested_at is not None
         self._limits = Limits(self._files, ports.clock, options.deadline_slack)
 
@@ -124,12 +124,26 @@ class AttemptRun:
         """Which try of it."""
         return self._ledger.attempt
 
+    @property
+    def has_vm(self) -> bool:
+        """Whether there must be a VM: before it has come up, and while it sleeps, its absence means nothing."""
+        return self._came_up and not self._keeping.asleep
+
+    @property
+    def takes_room(self) -> bool:
+        """Whether it has, or is about to have, its memory."""
+        return self.job.needs_vm and (self._keeping.wakes or not self._keeping.asleep)
+
     def __repr__(self) -> str:
         return f"<AttemptRun {self.attempt.id} script {self.job.script_state} vm {self.job.vm_state}>"
 
     def ask_stop(self) -> None:
         """Have the job stopped; asking again is nothing."""
         self._stop_asked = True
+        self._news.set()
+
+    def look(self) -> None:
+        """Have what is asked of the VM looked at."""
         self._news.set()
 
     def see(self, condition: Condition) -> None:
@@ -161,18 +175,21 @@ class AttemptRun:
 
     async def clear(self, condition: Condition) -> None:
         """Clean up after an attempt whose end is recorded, or whose VM is to stay no longer."""
-        self._condition, self.has_vm = condition, True
+        self._condition, self._came_up = condition, True
         await self._tear_down()
 
     async def keep(self, condition: Condition) -> None:
         """Adopt the VM of a persistent job whose script has ended, and keep it until it is stopped."""
         await self._adopt(condition)
+        await self._keeping.adopt(condition)
         await self._keep()
         await self._tear_down()
 
     async def _adopt(self, condition: Condition) -> None:
-        self._condition, self.has_vm = condition, True
+        self._condition, self._came_up = condition, True
         await self._ledger.record(EventKind.ADOPTED, {"vm": self.job.vm_state.value})
+        if self._keeping.asleep:
+            return
         with contextlib.suppress(MagpieError):  # it goes on without; its network is mended when that is possible
             await connect(self._ports, self.job, self.attempt.vm_id)
 
@@ -229,7 +246,8 @@ class AttemptRun:
         return await self._judge()
 
     async def _launch(self) -> Launch | None:
-        async with asyncio.timeout(self._boot_budget()):
+        budget = boot_budget(self._options.boot_timeout, self.attempt, self._ports.clock, fork=self._origin is not None)
+        async with asyncio.timeout(budget):
             launch = await self._unless_interrupted(self._starter.launch(self._line))
             fault_point("J9.after")
             return launch
@@ -256,7 +274,7 @@ class AttemptRun:
         if self._stop_asked:
             raise _InterruptedError
         await self._starter.boot()
-        self.has_vm = True
+        self._came_up = True
         fault_point("J6.after")
 
     async def _unless_interrupted(self, work: Coroutine[None, None, T]) -> T:
@@ -266,7 +284,7 @@ class AttemptRun:
                 await self._wait_for_space()
                 if self._stop_asked or self._is_broken:
                     raise _InterruptedError
-                await self._wait_for_news(task)
+                await wait_for_news(self._news, _TICK, task)
             return await task
         finally:
             task.cancel()
@@ -288,7 +306,7 @@ class AttemptRun:
                     stop_sent = stop_sent or await self._line.stop(self._options.stop_grace)
                 if clock.monotonic() >= stop_by:
                     return
-                await self._wait_for_news()
+                await wait_for_news(self._news, _TICK)
         finally:
             listener.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -309,7 +327,7 @@ class AttemptRun:
 
     async def _judge(self, otherwise: Outcome | None = None) -> Outcome | None:
         """Return the outcome by the evidence; None where the script never started and may be tried in a new VM."""
-        evidence = await self._gather()
+        evidence = await last_words(self._look) if self._line.exited else await self._look()
         if self.job.script_state is ScriptState.RUNNING:
             # What is recorded has happened, though a power cut may have taken the log's beginning.
             evidence = replace(evidence, started=True)
@@ -334,15 +352,6 @@ class AttemptRun:
             ),
         )
 
-    async def _gather(self) -> Evidence:
-        """Read the evidence; when the agent said that it has ended, give its last words a moment to reach the file."""
-        give_up = self._ports.clock.monotonic() + _LAST_WORDS
-        while True:
-            evidence = await self._look()
-            if not self._line.exited or evidence.exit is not None or self._ports.clock.monotonic() >= give_up:
-                return evidence
-            await asyncio.sleep(0.01)
-
     async def _look(self) -> Evidence:
         return await asyncio.to_thread(gather, self._files, self.attempt.nonce)
 
@@ -365,36 +374,26 @@ class AttemptRun:
     async def _keep(self) -> None:
         """Return when a VM that stays is to go, or has gone."""
         try:
-            while not (self._stop_asked or self._condition in _DEAD):
-                await self._wait_for_space()
-                await self._peers.look()
-                await self._wait_for_news()
+            while not (self._stop_asked or self._keeping.lost or (self.has_vm and self._condition in _DEAD)):
+                if self.has_vm:
+                    await self._wait_for_space()
+                    await self._peers.look()
+                if await self._keeping.look():
+                    self._condition = Condition.RUNNING
+                    continue
+                await wait_for_news(self._news, _TICK)
         finally:
             await self._line.hang_up()
-        if self._condition in _DEAD:
+        if self.has_vm and self._condition in _DEAD:
             await self._ledger.note(f"the VM that was to stay has ended ({self._condition})")
 
     async def _tear_down(self) -> None:
+        if await self._keeping.rouse():
+            self._came_up, self._condition = True, Condition.RUNNING
         # A guest that has ended its script has let go of its disks as well, unless it was to stay.
         lives = self.job.persistent and self.has_vm and self._condition not in _DEAD
-        grace = self._options.stop_grace if lives else None
-        await tear_down(self._ports, self._ledger, self._line, self._files, grace=grace)
-
-    async def _wait_for_news(self, *tasks: asyncio.Future[Any]) -> None:
-        news = asyncio.ensure_future(self._news.wait())
-        try:
-            await asyncio.wait({news, *tasks}, timeout=_TICK, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            news.cancel()
-        self._news.clear()
-
-    def _boot_budget(self) -> float:
-        budget, since = self._options.boot_timeout, self.attempt.vm_started_at
-        spent = 0.0 if since is None else max(0.0, self._ports.clock.now() - since)
-        if self._origin is not None:
-            return min(budget, _FORK_PATIENCE)
-        # An adopted guest gets some time to answer, however long nobody has listened.
-        return max(min(budget, 10.0), budget - spent)
+        grace = self._options.stop_grace
+        await tear_down(self._ports, self._ledger, self._line, self._files, grace=grace if lives else None)
 
     def _failed(self, reason: Reason, error: Exception) -> Outcome:
         return failure(reason, message=str(error) or type(error).__name__, ended_at=self._ports.clock.now())

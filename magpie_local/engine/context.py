@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from magpie_local.ports.meter import Meter
     from magpie_local.ports.networks import Networks
     from magpie_local.ports.networkstore import NetworkStore
-    from magpie_local.ports.store import JobStore, LeaderStore
+    from magpie_local.ports.sleep import Doorbells, Sleepers
+    from magpie_local.ports.store import JobStore, LeaderStore, VmWishes
     from magpie_local.ports.vault import Vault
     from magpie_local.ports.workspaces import WorkspaceStore, WorkspaceUse
 
@@ -31,6 +32,8 @@ class Ports:
     state_id: str
     clock: Clock
     jobs: JobStore
+    #: The same object as `jobs`, by its other port.
+    wishes: VmWishes
     leader: LeaderStore
     workspaces: WorkspaceStore
     workspace_use: WorkspaceUse
@@ -42,6 +45,8 @@ class Ports:
     vms: LiveVms
     #: What VMs take of the host; any process may ask.
     meter: Meter
+    sleepers: Sleepers
+    doorbells: Doorbells
     disks: Disks
     guest: Guest
     vault: Vault

@@ -99,9 +99,9 @@ class Engine:
     async def work_left(self) -> bool:
         """Whether anything is queued, running or being cleaned up, or a template is wished.
 
-        VMs that are kept need nobody.
+        VMs that are kept need nobody, unless they may fall asleep, or are to wake.
         """
-        if await self.ports.jobs.counts() or any(not job.is_kept for job, _ in await self.ports.leader.unsettled()):
+        if await self.ports.jobs.counts() or any(job.is_attended for job, _ in await self.ports.leader.unsettled()):
             return True
         return self._options.warm.templates_size > 0 and bool(await asyncio.to_thread(self.wishes.all))
 

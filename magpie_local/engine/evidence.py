@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -10,13 +12,15 @@ from magpie_local.domain.exitrecord import ExitRecord, HaltRecord, parse_exit, p
 from magpie_local.domain.frames import EXIT, HALT, LOG_HEADER, STARTED, FrameError, LogReader, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from magpie_local.domain.layout import AttemptFiles
 
 T = TypeVar("T")
 
+#: Time for the exit record to reach the file after the agent told of it, seconds.
+_LAST_WORDS = 2.0
 _HEAD = 64 * 1024
 _TAIL = 4 * 1024
 _CONSOLE = 64 * 1024
@@ -51,6 +55,16 @@ def gather(files: AttemptFiles, nonce: str) -> Evidence:
         powered_off=b"Power down" in console,
         log_size=size,
     )
+
+
+async def last_words(look: Callable[[], Awaitable[Evidence]]) -> Evidence:
+    """Return the evidence of a script whose end the agent has told of: the record takes another way through QEMU."""
+    give_up = time.monotonic() + _LAST_WORDS
+    while True:
+        evidence = await look()
+        if evidence.exit is not None or time.monotonic() >= give_up:
+            return evidence
+        await asyncio.sleep(0.01)
 
 
 def secure(path: Path) -> None:

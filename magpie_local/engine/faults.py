@@ -56,7 +56,18 @@ WORKSPACE_POINTS: dict[str, str] = {
     "W4.after": "workspace: a disk was grown, its new size is not stored",
 }
 
-_POINTS = FAULT_POINTS.keys() | WARM_POINTS.keys() | WORKSPACE_POINTS.keys()
+#: While a VM that is kept falls asleep, and while it wakes.
+SLEEP_POINTS: dict[str, str] = {
+    "S1.before": "sleep: the VM is as it was",
+    "S1.after": "sleep: the VM is paused and its file whole, not yet recorded",
+    "S2.after": "sleep: asleep recorded, the VM still there",
+    "S3.after": "sleep: the VM has gone, the doorbell listens",
+    "S4.after": "wake: the VM is loaded and paused, not yet recorded",
+    "S5.after": "wake: recorded, the VM still paused",
+    "S6.after": "wake: the VM runs, its file still there, its guest not yet told the time",
+}
+
+_POINTS = FAULT_POINTS.keys() | WARM_POINTS.keys() | WORKSPACE_POINTS.keys() | SLEEP_POINTS.keys()
 
 _LOG = os.environ.get("MAGPIE_FAULT_LOG")
 _point, _, _count = os.environ.get("MAGPIE_CRASH_AT", "").partition(":")

@@ -50,8 +50,8 @@ def adopt_folder(pooled: AttemptFiles, files: AttemptFiles) -> None:
 
 
 def remove_leftovers(files: AttemptFiles, control: Path) -> None:
-    """Remove the scratch disk and the control socket; log and console stay with the job."""
-    for path in (files.scratch, files.outputs, control):
+    """Remove the scratch disk, what it slept in and the control socket; log and console stay with the job."""
+    for path in (files.scratch, files.outputs, files.asleep, files.asleep.with_name(f".{files.asleep.name}"), control):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from magpie_local.domain.ids import JobId
 from magpie_local.domain.states import ScriptState
 from magpie_local.domain.vm import Condition
-from magpie_local.engine.admission import Capacity, admit
+from magpie_local.engine.admission import Capacity, admit, short_of_memory
 from magpie_local.engine.attempt import AttemptRun
 from magpie_local.engine.evidence import gather
 from magpie_local.engine.faults import fault_point
@@ -18,6 +18,7 @@ from magpie_local.engine.files import job_folders, old_uploads, private_folder, 
 from magpie_local.engine.locks import ProcessLock
 from magpie_local.engine.recovery import Step, decide
 from magpie_local.engine.warm.filler import Load
+from magpie_local.engine.warm.memory import host_memory_mb
 from magpie_local.engine.warm.pool import PooledVm
 from magpie_local.engine.warm.warmer import Warmer
 from magpie_local.engine.workspaces import Workspaces
@@ -163,14 +164,15 @@ class Leader:
 
     async def _carry_out_requests(self) -> None:
         for job in await self._ports.leader.requested():
-            if job.id in self._runs:
-                self._runs[job.id].ask_stop()
+            if (run := self._runs.get(job.id)) is not None:
+                asks = job.stop_requested_at is not None or job.delete_requested_at is not None
+                run.ask_stop() if asks else run.look()
             elif job.delete_requested_at is not None and await self._ports.jobs.delete(job.id):
                 await asyncio.to_thread(remove_job, self._ports.layout, job.id)
                 self._bell.ring()
 
     async def _start_jobs(self) -> None:
-        running = [run.job for run in self._runs.values() if run.job.needs_vm]
+        running = [run.job for run in self._runs.values() if run.takes_room]
         queue = [job for job in await self._ports.leader.queue(_QUEUE_VIEW) if job.id not in self._runs]
         admission = admit(queue, running, self._capacity)
         for job in admission.start:
@@ -235,7 +237,12 @@ class Leader:
             origin=origin,
             distrust=self._warmer.distrust,
             changed=self._bell.ring,
+            room=self._short_of_memory,
         )
+
+    def _short_of_memory(self, job: JobRecord) -> str | None:
+        others = [run.job for run in self._runs.values() if run.takes_room and run.job.id != job.id]
+        return short_of_memory(job, others, self._capacity, host_memory_mb()[1])
 
     def _drive(self, run: AttemptRun, course: Coroutine[None, None, None]) -> None:
         job_id = run.job.id

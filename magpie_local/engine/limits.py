@@ -9,12 +9,14 @@ from magpie_local.domain.sizes import MIB
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from magpie_local.domain.job import JobRecord
+    from magpie_local.domain.job import Attempt, JobRecord
     from magpie_local.domain.layout import AttemptFiles
     from magpie_local.ports.clock import Clock
 
 #: Bytes by which a file that the guest writes may pass the job's limit: frames, headers, what the agent says of itself.
 _SLACK = 1 * MIB
+#: Time for a fork to answer, seconds: it does at once, or after what else the host has to do.
+FORK_PATIENCE = 30.0
 
 
 class Limits:
@@ -47,3 +49,13 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return 0
+
+
+def boot_budget(most: float, attempt: Attempt, clock: Clock, *, fork: bool) -> float:
+    """Return the seconds that a guest has left to answer, of at most `most` since its start."""
+    if fork:
+        return min(most, FORK_PATIENCE)
+    since = attempt.vm_started_at
+    spent = 0.0 if since is None else max(0.0, clock.now() - since)
+    # An adopted guest gets some time to answer, however long nobody has listened.
+    return max(min(most, 10.0), most - spent)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
+    from magpie_local.domain.identity import Renewal
     from magpie_local.domain.network import GuestConfig
     from magpie_local.engine.evidence import Evidence
     from magpie_local.ports.guest import Guest, GuestAgent, GuestState, Launch, Order
@@ -22,6 +23,8 @@ _REDIAL, _REDIAL_RUNNING = 0.1, 0.25
 
 #: Seconds for a guest to take notice of its network.
 _JOIN_BUDGET = 10.0
+#: Seconds for a guest that has stood still to take notice of the time: those who want it wait meanwhile.
+_RENEW_BUDGET = 5.0
 #: Seconds for a guest to come to its end, beyond the grace of its processes.
 _HALT_BUDGET = 10.0
 
@@ -106,6 +109,16 @@ class GuestLine:
                 if self._session is None:
                     await self._dial()
                 await self._live().join(network)
+                return True
+        await self.hang_up()
+        return False
+
+    async def renew(self, renewal: Renewal) -> bool:
+        """Tell a guest that has stood still what time it is; return whether it could be reached."""
+        with contextlib.suppress(GuestLost, HostError, TimeoutError):
+            async with asyncio.timeout(_RENEW_BUDGET):
+                await self._dial()
+                await self._live().renew(renewal)
                 return True
         await self.hang_up()
         return False

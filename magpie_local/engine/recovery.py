@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from magpie_local.domain.states import ScriptState
+from magpie_local.domain.states import ScriptState, VmState
 from magpie_local.domain.vm import Condition
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Step(Enum):
     REQUEUE = auto()
     #: The VM lives: adopt it, and go on where it stands.
     RESUME = auto()
-    #: The script has ended and the VM stays: adopt it, and keep it until it is stopped.
+    #: The script has ended and the VM stays, or sleeps: adopt it, and keep it until it is stopped.
     KEEP = auto()
     #: The exit record is there, or the VM is not: judge by the evidence.
     CONCLUDE = auto()
@@ -47,6 +47,7 @@ def decide(job: JobRecord, attempt: Attempt, condition: Condition, evidence: Evi
     # With a workspace, a full disk of the host only makes the VM wait (fulldisk).
     lives = condition in _ALIVE or (condition is Condition.DISK_ERROR and job.workspace_id is not None)
     if job.script_state.is_final:
+        lives = lives or job.vm_state is VmState.ASLEEP
         return Step.KEEP if job.is_kept and lives else Step.CLEAR
     if not attempt.intended:
         return Step.REQUEUE

@@ -46,6 +46,7 @@ async def tear_down(ports: Ports, ledger: Ledger, line: GuestLine, files: Attemp
     fault_point("J12.after")
     await _release_workspace(ports, ledger, line, files)
     await ports.networks.forget(vm_id)
+    await ports.doorbells.remove(vm_id)
     if ledger.job.persistent:
         await asyncio.to_thread(ports.doors.remove, ledger.job.id)
     # Cleaned up before the end is recorded: what is recorded as gone is never looked at again.

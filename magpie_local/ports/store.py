@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.ids import JobId, VmId
     from magpie_local.domain.job import Attempt, Event, JobInputs, JobRecord, Outcome
     from magpie_local.domain.spec import JobSpec
-    from magpie_local.domain.states import EventKind, ScriptState
+    from magpie_local.domain.states import EventKind, ScriptState, Wish
 
     Detail = Mapping[str, str | int | float | bool | None]
 
@@ -64,6 +64,17 @@ class JobStore(Protocol):
 
     async def counts(self) -> Mapping[ScriptState, int]:
         """Return how many jobs that are not final there are, by state."""
+        ...
+
+
+class VmWishes(Protocol):
+    """What any process may ask of VMs that are kept."""
+
+    async def ask_vm(self, job_id: JobId, wish: Wish) -> JobRecord | None:
+        """Leave a durable request to have a job's VM sleep, or wake; the newest one counts.
+
+        Nothing where it is not kept, or sleeps as asked. Returns the job after it; None where there is none.
+        """
         ...
 
 

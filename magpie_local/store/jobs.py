@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from magpie_local.domain.ids import JobId
     from magpie_local.domain.job import Event
     from magpie_local.domain.spec import JobSpec
+    from magpie_local.domain.states import Wish
     from magpie_local.ports.clock import Clock
     from magpie_local.store.database import Database
     from magpie_local.store.session import Session
@@ -45,6 +46,7 @@ _ASKED = (
     "log_limit",
     "isolation",
     "persistent",
+    "idle_pause",
     "secret_names",
     "network",
     "ipv6_lease",
@@ -54,7 +56,7 @@ _ASKED = (
 #: The fields that a new job does not have yet.
 _NOT_YET: dict[str, Any] = dict.fromkeys((
     "started_at", "finished_at", "exit_code", "reason", "message", "accelerator", "start", "waiting",
-    "stop_requested_at", "delete_requested_at",
+    "wish", "stop_requested_at", "delete_requested_at",
 ))  # fmt: skip
 
 
@@ -104,6 +106,10 @@ class SqliteJobs:
         return await self._database.write(
             partial(_request_stop, job_id=job_id, now=self._clock.now()), vital=True
         )  # fmt: skip
+
+    async def ask_vm(self, job_id: JobId, wish: Wish) -> JobRecord | None:
+        """Leave a durable request to have a VM that is kept sleep, or wake; the newest one counts."""
+        return await self._database.write(partial(_ask_vm, job_id=job_id, wish=wish, now=self._clock.now()), vital=True)
 
     async def delete(self, job_id: JobId) -> bool:
         """Remove a settled job's rows, or leave a durable request. Returns whether the rows are gone."""
@@ -192,6 +198,11 @@ def _story(session: Session, *, job_id: JobId) -> list[Event]:
 def _request_stop(session: Session, *, job_id: JobId, now: float) -> JobRecord | None:
     job = steps.find_job(session, job_id)
     return job and steps.ask_stop(session, job, now=now)
+
+
+def _ask_vm(session: Session, *, job_id: JobId, wish: Wish, now: float) -> JobRecord | None:
+    job = steps.find_job(session, job_id)
+    return job and steps.ask_vm(session, job, wish, now=now)
 
 
 def _delete(session: Session, *, job_id: JobId, now: float) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from magpie_local.domain.ids import JobId, VmId
 from magpie_local.domain.job import Attempt, Event, JobRecord
 from magpie_local.domain.network import Member, NetworkRecord
-from magpie_local.domain.states import EventKind, ScriptState, VmState
+from magpie_local.domain.states import EventKind, ScriptState, VmState, Wish
 from magpie_local.domain.workspace import DiskRecord, SnapshotRecord, WorkspaceRecord
 from magpie_local.errors import StateCorrupt
 
@@ -31,6 +31,7 @@ def job_record(row: sqlite3.Row) -> JobRecord:
         values["persistent"] = bool(values["persistent"])
         values["script_state"] = ScriptState(values["script_state"])
         values["vm_state"] = VmState(values["vm_state"])
+        values["wish"] = Wish(values["wish"]) if values["wish"] is not None else None
         return JobRecord(**values)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from magpie_local.domain.states import EventKind, ScriptState, next_states
+from magpie_local.domain.states import FULFILS, EventKind, ScriptState, VmState, Wish, next_states
 from magpie_local.store.rows import as_json, attempt_record, event_record, job_record
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _JOB_COLUMNS = (
     "seq", "script_state", "vm_state", "attempt", "started_at", "finished_at", "exit_code", "reason", "message",
-    "accelerator", "start", "waiting", "stop_requested_at", "delete_requested_at",
+    "accelerator", "start", "waiting", "wish", "stop_requested_at", "delete_requested_at",
 )  # fmt: skip
 _ATTEMPT_COLUMNS = (
     "vm_id", "vm_started_at", "ready_at", "started_at", "ended_at", "gone_at", "accelerator", "intended",
@@ -56,6 +56,8 @@ def step(
     if script.is_final and not job.script_state.is_final:
         after = replace(after, finished_at=now)
         session.run("forget_secrets", job=job.seq)
+    if after.wish in FULFILS.get(kind, ()):
+        after = replace(after, wish=None)
     after = replace(after, **changes)
     if after != job:
         save_job(session, after)
@@ -70,6 +72,15 @@ def ask_stop(session: Session, job: JobRecord, *, now: float) -> JobRecord:
     if (job.script_state.is_final and not job.is_kept) or job.stop_requested_at is not None:
         return job
     return step(session, job, EventKind.STOP_REQUESTED, now=now, stop_requested_at=now)
+
+
+def ask_vm(session: Session, job: JobRecord, wish: Wish, *, now: float) -> JobRecord:
+    """Leave a request to have a job's VM sleep, or wake; nothing on one that is not kept, or that sleeps already."""
+    asleep = job.vm_state is VmState.ASLEEP
+    if not job.is_kept or job.wish is wish or (wish is Wish.SLEEP and asleep):
+        return job
+    kind = EventKind.SLEEP_REQUESTED if wish is Wish.SLEEP else EventKind.WAKE_REQUESTED
+    return step(session, job, kind, now=now, wish=wish)
 
 
 def ask_delete(session: Session, job: JobRecord, *, now: float) -> bool:

@@ -53,6 +53,8 @@ def state(job: Job) -> str:
 
 def finer_state(job: Job) -> str | None:
     """Return what the status alone does not tell: `stopped` may be a timeout, `failed` a loss."""
+    if job.vm_state == "asleep":
+        return job.vm_state
     return _FINER.get(job.script_state)
 
 

@@ -11,7 +11,7 @@ from magpie_local.domain.ids import new_job_id
 from magpie_local.domain.job import Outcome
 from magpie_local.domain.layout import Layout
 from magpie_local.domain.spec import JobSpec
-from magpie_local.domain.states import EventKind, ScriptState, VmState
+from magpie_local.domain.states import EventKind, ScriptState, VmState, Wish
 from magpie_local.errors import IllegalTransition, InvalidInput, JobNotFound, LeadershipLost
 from magpie_local.store import open_store
 from magpie_local.testing.clock import ManualClock
@@ -385,6 +385,59 @@ async def test_a_stop_request_is_done_with_when_the_job_has_ended(store: Store) 
     await store.jobs.request_stop(attempt.job_id)
     await store.leader.finish(attempt, Outcome(kind=E.STOPPED, state=S.STOPPED))
     assert await store.leader.requested() == []
+
+
+async def kept(store: Store) -> tuple[JobRecord, Attempt]:
+    """Return a persistent job whose script has ended, with its attempt."""
+    job = await add(store, persistent=True)
+    attempt = await claim(store, job.id)
+    for event in (E.VM_BOOTING, E.VM_READY, E.STARTED):
+        await store.leader.record(attempt, event)
+    ended = await store.leader.finish(attempt, SUCCESS)
+    assert ended is not None
+    return ended, attempt
+
+
+async def test_the_newest_wish_to_a_vm_counts_and_is_done_with_when_it_is_granted(store: Store) -> None:
+    job, attempt = await kept(store)
+    assert job.wish is None
+    for wish in (Wish.WAKE, Wish.SLEEP, Wish.SLEEP):
+        asked = await store.jobs.ask_vm(job.id, wish)
+        assert asked is not None
+        assert asked.wish is wish
+    assert [one.id for one in await store.leader.requested()] == [job.id]
+    assert (await kinds(store, job.id))[-2:] == [E.WAKE_REQUESTED, E.SLEEP_REQUESTED]
+    asleep = await store.leader.record(attempt, E.VM_ASLEEP)
+    assert asleep is not None
+    assert (asleep.vm_state, asleep.wish, asleep.is_kept, asleep.is_settled) == (VmState.ASLEEP, None, True, False)
+    assert await store.leader.requested() == []
+    assert [one.id for one, _ in await store.leader.unsettled()] == [job.id]
+    assert await store.jobs.ask_vm(job.id, Wish.SLEEP) == asleep
+    await store.jobs.ask_vm(job.id, Wish.WAKE)
+    awake = await store.leader.record(attempt, E.VM_WOKEN)
+    assert awake is not None
+    assert (awake.vm_state, awake.wish) == (VmState.READY, None)
+
+
+async def test_a_wish_to_wake_outlives_the_end_of_falling_asleep(store: Store) -> None:
+    job, attempt = await kept(store)
+    await store.jobs.ask_vm(job.id, Wish.WAKE)
+    asleep = await store.leader.record(attempt, E.VM_ASLEEP)
+    assert asleep is not None
+    assert asleep.wish is Wish.WAKE
+
+
+async def test_a_stop_takes_wishes_away_and_nobody_asks_a_vm_that_is_not_kept(store: Store) -> None:
+    job, _ = await kept(store)
+    await store.jobs.ask_vm(job.id, Wish.SLEEP)
+    stopped = await store.jobs.request_stop(job.id)
+    assert stopped is not None
+    assert stopped.wish is None
+    for other in (job.id, (await add(store)).id):
+        asked = await store.jobs.ask_vm(other, Wish.WAKE)
+        assert asked is not None
+        assert asked.wish is None
+    assert await store.jobs.ask_vm(new_job_id(), Wish.WAKE) is None
 
 
 async def test_a_requeued_job_that_is_asked_to_stop_is_cancelled(store: Store) -> None:

@@ -24,7 +24,7 @@ def a_job() -> Callable[..., Job]:
             "timeout": None, "description": "", "attempt": 1, "created_at": CREATED, "started_at": CREATED,
             "finished_at": CREATED + timedelta(seconds=2.5), "exit_code": 0, "reason": None, "message": None,
             "accelerator": "kvm", "start": None, "isolation": "shared", "waiting": None, "stateful": False,
-            "persistent": False, "workspace_id": None, "secrets": (), "network": "none",
+            "persistent": False, "idle_pause": None, "workspace_id": None, "secrets": (), "network": "none",
             "ipv6_lease": None, "address": None, "address6": None, "env": {"TOKEN": "s3cret"},
         }  # fmt: skip
         usual |= fields

@@ -20,6 +20,7 @@ CREATE TABLE jobs (
     isolation           TEXT NOT NULL,
     workspace_id        TEXT,
     persistent          INTEGER NOT NULL,
+    idle_pause          REAL,
     network             TEXT NOT NULL,
     ipv6_lease          TEXT,
     address             TEXT,
@@ -38,6 +39,7 @@ CREATE TABLE jobs (
     accelerator         TEXT,
     start               TEXT,
     waiting             TEXT,
+    wish                TEXT,
     stop_requested_at   REAL,
     delete_requested_at REAL
 ) STRICT;
@@ -134,13 +136,13 @@ CREATE INDEX events_by_job ON events (job, seq);
 
 -- Small whatever the history holds: only jobs that still need somebody.
 CREATE INDEX jobs_unsettled ON jobs (seq)
-    WHERE script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'stopping');
+    WHERE script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping');
 CREATE INDEX jobs_requested ON jobs (seq)
-    WHERE delete_requested_at IS NOT NULL
-       OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused')));
+    WHERE delete_requested_at IS NOT NULL OR wish IS NOT NULL
+       OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused', 'asleep')));
 CREATE INDEX jobs_by_network ON jobs (network, seq)
     WHERE script_state IN ('scheduled', 'queued', 'starting', 'running')
-       OR vm_state IN ('booting', 'ready', 'paused', 'stopping');
+       OR vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping');
 CREATE INDEX jobs_by_lease ON jobs (ipv6_lease) WHERE ipv6_lease IS NOT NULL;
 CREATE INDEX jobs_persistent ON jobs (seq) WHERE persistent AND script_state = 'succeeded';
 -- Who has a workspace, and who waits for it.
@@ -150,15 +152,15 @@ CREATE INDEX jobs_waiting ON jobs (seq) WHERE waiting IS NOT NULL;
 -- JobRecord, column by column.
 CREATE VIEW job_records AS
     SELECT jobs.seq, jobs.id, name, description, vcpus, memory_mb, env, secret_names, timeout, image, log_limit, isolation,
-           workspace_id, persistent, network, ipv6_lease, address, address6, outputs, outputs_limit, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
+           workspace_id, persistent, idle_pause, network, ipv6_lease, address, address6, outputs, outputs_limit, script_state, vm_state, attempt, created_at, started_at, finished_at, exit_code, reason, message, accelerator, start,
            CASE WHEN waiting IS NULL AND script_state = 'queued' AND workspace_id IS NOT NULL
                 THEN (SELECT 'waits for the workspace ' || other.workspace_id || ': job ' || other.id || ' has it'
                       FROM jobs AS other
                       WHERE other.workspace_id = jobs.workspace_id AND other.seq != jobs.seq
                         AND (other.script_state IN ('starting', 'running')
-                             OR other.vm_state IN ('booting', 'ready', 'paused', 'stopping')) LIMIT 1)
+                             OR other.vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping')) LIMIT 1)
                 ELSE waiting END AS waiting,
-           stop_requested_at, delete_requested_at
+           wish, stop_requested_at, delete_requested_at
     FROM jobs JOIN inputs ON inputs.job = jobs.seq;
 
 -- WorkspaceRecord, column by column. A job has its workspace from its claim until its VM is gone.
@@ -166,7 +168,7 @@ CREATE VIEW workspace_records AS
     SELECT workspaces.id, size_gb, head, base_id, is_clean, fsck, workspaces.created_at, used_at, last_job,
            (SELECT jobs.id FROM jobs
             WHERE jobs.workspace_id = workspaces.id
-              AND (script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'stopping'))
+              AND (script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping'))
             ORDER BY jobs.seq LIMIT 1) AS in_use_by,
            (SELECT count(*) FROM jobs
             WHERE jobs.workspace_id = workspaces.id AND script_state IN ('scheduled', 'queued')) AS waiting
@@ -178,7 +180,7 @@ CREATE VIEW network_records AS
            (SELECT count(*) FROM jobs
             WHERE jobs.network = networks.name
               AND (script_state IN ('scheduled', 'queued', 'starting', 'running')
-                   OR vm_state IN ('booting', 'ready', 'paused', 'stopping'))) AS jobs
+                   OR vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping'))) AS jobs
     FROM networks;
 
 -- Attempt, column by column.

@@ -2,10 +2,10 @@
 
 -- name: add_job
 INSERT INTO jobs (id, name, description, vcpus, memory_mb, timeout, image, log_limit, isolation, workspace_id,
-                  persistent, network, ipv6_lease, address, address6, outputs,
+                  persistent, idle_pause, network, ipv6_lease, address, address6, outputs,
                   outputs_limit, script_state, vm_state, attempt, created_at)
 VALUES (:id, :name, :description, :vcpus, :memory_mb, :timeout, :image, :log_limit, :isolation, :workspace_id,
-        :persistent, :network, :ipv6_lease, :address, :address6, :outputs,
+        :persistent, :idle_pause, :network, :ipv6_lease, :address, :address6, :outputs,
         :outputs_limit, :script_state, :vm_state, 0, :created_at)
 RETURNING seq;
 
@@ -48,7 +48,7 @@ ORDER BY seq DESC LIMIT :limit;
 -- name: newest_seqs_of_persistent_successes
 SELECT seq FROM jobs INDEXED BY jobs_persistent
 WHERE persistent AND script_state = 'succeeded' AND seq < :before
-  AND (vm_state IN ('booting', 'ready', 'paused', 'stopping')) = :alive
+  AND (vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping')) = :alive
 ORDER BY seq DESC LIMIT :limit;
 
 -- name: jobs_of_seqs
@@ -62,7 +62,7 @@ UPDATE jobs
 SET script_state = :script_state, vm_state = :vm_state, attempt = :attempt,
     started_at = :started_at, finished_at = :finished_at,
     exit_code = :exit_code, reason = :reason, message = :message, accelerator = :accelerator, start = :start,
-    waiting = :waiting,
+    waiting = :waiting, wish = :wish,
     stop_requested_at = :stop_requested_at, delete_requested_at = :delete_requested_at
 WHERE seq = :seq;
 

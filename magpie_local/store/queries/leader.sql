@@ -10,7 +10,7 @@ WHERE script_state = 'queued'
     WHERE other.seq != job.seq
       AND (other.workspace_id = job.workspace_id
            OR other.workspace_id = (SELECT base_id FROM workspaces WHERE id = job.workspace_id AND head IS NULL))
-      AND (other.script_state IN ('starting', 'running') OR other.vm_state IN ('booting', 'ready', 'paused', 'stopping')
+      AND (other.script_state IN ('starting', 'running') OR other.vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping')
            OR other.script_state = 'queued' AND other.seq < job.seq)))
 ORDER BY seq LIMIT :limit;
 
@@ -18,7 +18,7 @@ ORDER BY seq LIMIT :limit;
 -- The condition is that of the index, word for word, or SQLite can't use it.
 SELECT job_records.* FROM (
     SELECT seq FROM jobs INDEXED BY jobs_unsettled
-    WHERE (script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'stopping'))
+    WHERE (script_state IN ('starting', 'running') OR vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping'))
       AND attempt > 0
 ) AS open CROSS JOIN job_records ON job_records.seq = open.seq
 ORDER BY open.seq;
@@ -26,8 +26,8 @@ ORDER BY open.seq;
 -- name: requested_jobs
 SELECT job_records.* FROM (
     SELECT seq FROM jobs INDEXED BY jobs_requested
-    WHERE delete_requested_at IS NOT NULL
-       OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused')))
+    WHERE delete_requested_at IS NOT NULL OR wish IS NOT NULL
+       OR (stop_requested_at IS NOT NULL AND (finished_at IS NULL OR vm_state IN ('ready', 'paused', 'asleep')))
 ) AS asked CROSS JOIN job_records ON job_records.seq = asked.seq
 ORDER BY asked.seq;
 

@@ -16,14 +16,14 @@ DELETE FROM networks WHERE name = :name;
 SELECT id, name, address, address6 FROM jobs
 WHERE network = :network
   AND (script_state IN ('scheduled', 'queued', 'starting', 'running')
-       OR vm_state IN ('booting', 'ready', 'paused', 'stopping'))
+       OR vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping'))
 ORDER BY seq;
 
 -- name: lease_holder
 SELECT id FROM jobs
 WHERE ipv6_lease = :lease
   AND (script_state IN ('scheduled', 'queued', 'starting', 'running')
-       OR vm_state IN ('booting', 'ready', 'paused', 'stopping'))
+       OR vm_state IN ('booting', 'ready', 'paused', 'asleep', 'stopping'))
 LIMIT 1;
 
 -- name: get_lease

@@ -114,6 +114,15 @@ def test_output_that_is_not_utf8_keeps_its_bytes_in_json(a_chunk: MakeChunk) -> 
     assert "base64" not in render.log_json(a_chunk(b"plain"))
 
 
+def test_a_vm_that_sleeps_is_told_in_lists_and_details(a_job: MakeJob) -> None:
+    job = a_job(status="running", vm_state="asleep", persistent=True, idle_pause=600.0)
+
+    assert render.jobs_table([job]).rstrip().endswith("asleep")
+    details = render.job_details(job)
+    assert "running (script succeeded, VM asleep)" in details
+    assert "idle pause:   10 min" in details
+
+
 def test_a_need_that_is_not_met_is_followed_by_its_cure() -> None:
     needs = [
         Need(name="QEMU", ok=True, detail="7.2", cure=None),

@@ -91,6 +91,7 @@ def test_what_the_guest_can_take_byte_for_byte_is_accepted(fields):
         ("memory_mb", 8193),
         ("memory_mb", 512.0),
         ("memory_mb", 10**30),
+        ("idle_pause", 60.0),  # of a job that is not persistent
         ("timeout", 0),
         ("timeout", -1),
         ("timeout", math.nan),
@@ -215,3 +216,13 @@ def test_any_env_is_accepted_or_refused_by_the_one_typed_error(env):
     assert field is None or field.startswith("env")
     if field is None:
         assert all(key.isascii() and key.isidentifier() and "\0" not in value for key, value in env.items())
+
+
+@pytest.mark.parametrize("value", [0, -1, math.nan, math.inf, True, "10m", 366 * 86400])
+def test_an_idle_pause_is_a_positive_number_of_seconds(value):
+    with pytest.raises(InvalidInput, match="idle_pause"):
+        JobSpec(name="vm", script=b"true", persistent=True, idle_pause=value).check(LIMITS)
+
+
+def test_a_persistent_job_may_have_an_idle_pause():
+    JobSpec(name="vm", script=b"true", persistent=True, idle_pause=0.5).check(LIMITS)

@@ -25,7 +25,16 @@ from magpie_local.guest.ssh.doors import SshDoors
 from magpie_local.guest.vault import FileVault
 from magpie_local.ports.clock import SystemClock
 from magpie_local.store.store import open_store
-from magpie_local.testing import FakeDisks, FakeHypervisor, FakeImages, FakeMeter, FakeNetworks, Faults
+from magpie_local.testing import (
+    FakeDisks,
+    FakeDoorbells,
+    FakeHypervisor,
+    FakeImages,
+    FakeMeter,
+    FakeNetworks,
+    FakeSleepers,
+    Faults,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -41,7 +50,8 @@ def a_job() -> Callable[..., JobRecord]:
         usual: dict[str, Any] = dict.fromkeys(JobRecord.__dataclass_fields__)
         usual |= {
             "seq": 1, "id": new_job_id(), "name": "job", "description": "", "vcpus": 1, "memory_mb": 512, "env": {},
-            "secret_names": (), "persistent": False, "network": "none", "outputs": (), "outputs_limit": 0,
+            "secret_names": (), "persistent": False, "idle_pause": None, "wish": None,
+            "network": "none", "outputs": (), "outputs_limit": 0,
             "image": "base", "log_limit": 1024 * 1024, "isolation": "shared",
             "script_state": ScriptState.QUEUED,
             "vm_state": VmState.NONE, "attempt": 0, "created_at": 100.0,
@@ -89,6 +99,7 @@ class World:
     layout: Layout
     faults: Faults = field(default_factory=Faults)
     disks: FakeDisks = field(default_factory=FakeDisks)
+    doorbells: FakeDoorbells = field(default_factory=FakeDoorbells)
     clock: RebootingClock = field(default_factory=RebootingClock)
     options: Options = field(default_factory=lambda: Options(cpus=4, memory_mb=4096, stop_grace=1.0))
     state_id: str = ""
@@ -99,12 +110,15 @@ class World:
         async with open_store(self.layout, self.clock) as store:
             self.state_id = store.state_id
             hypervisor = FakeHypervisor(self.layout.hypervisor, store.state_id, self.faults)
+            sleepers = FakeSleepers(hypervisor)
             key = self.layout.root.parent / "config" / "secret.key"
             ports = Ports(
-                layout=self.layout, state_id=store.state_id, clock=self.clock, jobs=store.jobs, leader=store.leader,
+                layout=self.layout, state_id=store.state_id, clock=self.clock, jobs=store.jobs, wishes=store.jobs,
+                leader=store.leader,
                 workspaces=store.workspaces, workspace_use=store.leader.workspaces, network_store=store.networks,
                 networks=FakeNetworks(),
                 hypervisor=hypervisor, vms=hypervisor, meter=FakeMeter(self.layout.hypervisor),
+                sleepers=sleepers, doorbells=self.doorbells,
                 disks=self.disks, guest=AgentGuest(),
                 vault=FileVault(key), doors=SshDoors(self.layout.doors),
                 images=FakeImages(self.layout.hypervisor / "images"),
@@ -112,7 +126,7 @@ class World:
             engine = Engine(ports, replace(self.options, **options))
             await engine.open(lead=lead)
             try:
-                yield Driven(engine, ports, hypervisor)
+                yield Driven(engine, ports, hypervisor, sleepers)
             finally:
                 await engine.close()
 
@@ -132,6 +146,7 @@ class Driven:
     engine: Engine
     ports: Ports
     hypervisor: FakeHypervisor
+    sleepers: FakeSleepers
 
     async def submit(self, script: str, **fields: Any) -> JobId:
         """Accept a job."""

@@ -1,0 +1,148 @@
+"""Persistent VMs of real QEMUs sleep, and whoever wants one has it as it was (D6)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from magpie_local import Magpie, config
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from magpie_local import Job
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
+
+#: What goes on in the background; what it counts is in its memory only, until somebody asks.
+BEATS = "(n=0; trap 'echo $n > /tmp/count' USR1; while true; do n=$((n+1)); sleep 0.1; done) & echo $! > /tmp/pid"
+COUNT = "sudo kill -USR1 $(cat /tmp/pid); sleep 1; cat /tmp/count"
+
+
+@pytest.fixture
+def client(vm_home: Path, image_folder: Path) -> Iterator[Magpie]:
+    settings = config.load(home=vm_home, images=image_folder, templates="4 GiB", pool=0)
+    with Magpie(settings=settings) as client:
+        yield client
+        for job in client.jobs.list():
+            client.jobs.delete(job.id, force=True)
+
+
+def staying(client: Magpie, **options: Any) -> Job:
+    job = client.jobs.create(
+        "vm", f"{BEATS}; echo note > /workspace/note || true", memory_mb=256, persistent=True, **options
+    )
+    ended = client.jobs.wait(job.id, timeout=120)
+    assert ended.exit_code == 0, client.jobs.story(job.id)
+    return ended
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=180, check=False)
+
+
+def until(holds: Callable[[], object], within: float = 60.0) -> None:
+    give_up = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+
+
+def of_home(home: Path) -> list[tuple[psutil.Process, str]]:
+    """Return all processes that have to do with a state directory, but for this one, with their command lines."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            command = " ".join(process.cmdline())
+            named = str(home) in command or process.environ().get("MAGPIE_HOME") == str(home)
+        except psutil.Error:
+            continue
+        if named and process.pid != os.getpid():
+            found.append((process, command))
+    return found
+
+
+def keepers(home: Path) -> list[psutil.Process]:
+    return [one for one, command in of_home(home) if "-m magpie_local.keeper" in command and "doorbell" not in command]
+
+
+def doorbells(home: Path) -> list[psutil.Process]:
+    return [one for one, command in of_home(home) if "doorbell" in command]
+
+
+@pytest.mark.parametrize("start", ["fork", "cold"])
+def test_ssh_wakes_a_vm_that_goes_on_where_it_was(
+    client: Magpie, qemus: Callable[[Path], list[int]], start: str
+) -> None:
+    if start == "fork":
+        client.templates.warm("base", 1, 256)
+    job = staying(client, stateful=True, isolation="shared" if start == "fork" else "private")
+    assert job.start == start
+    command = client.jobs.ssh(job.id).command
+    before = int(shell(f"{command} {COUNT!r}").stdout)
+    assert client.jobs.sleep(job.id).vm_state == "asleep"
+    until(lambda: qemus(client.settings.home) == [])
+    (file,) = client.settings.home.glob("jobs/*/1/asleep")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert client.jobs.get_status(job.id) == "running"
+    assert client.workspaces.get(str(job.workspace_id)).in_use_by == job.id
+    time.sleep(3)  # in which the guest's clock falls behind, and what it counts does not go on
+
+    woken = shell(f"{command} {f'date +%s; cat /workspace/note; {COUNT}'!r}")
+    assert woken.returncode == 0, woken.stderr
+    now, note, count = woken.stdout.split()
+    assert abs(int(now) - time.time()) < 30
+    assert (note, before < int(count) < before + 400) == ("note", True)
+    job = client.jobs.get(job.id)
+    assert job.vm_state == "ready"
+    # Again, and by another way in: what came back is a VM like any other.
+    client.jobs.sleep(job.id)
+    assert int(client.jobs.exec(job.id, ["sh", "-c", COUNT]).stdout) > int(count)
+    client.jobs.sleep(job.id)
+    assert client.jobs.exec(job.id, "cat /workspace/note").stdout == "note\n"
+    client.jobs.sleep(job.id)
+    client.jobs.stop(job.id)
+    assert client.workspaces.get(str(job.workspace_id)).is_clean
+    assert doorbells(client.settings.home) == []
+
+
+# The keeper that this process has started goes on without it, as it is meant to.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_idle_vm_gives_its_memory_back_and_wakes_though_nobody_of_us_is_alive(
+    vm_home: Path, image_folder: Path, qemus: Callable[[Path], list[int]],
+    record_property: Callable[[str, object], None],
+) -> None:  # fmt: skip
+    settings = config.load(home=vm_home, images=image_folder, templates=0, pool=0)
+    with Magpie(settings=settings) as client:
+        job = staying(client, stateful=True, idle_pause="3s")
+        command = client.jobs.ssh(job.id).command
+        (qemu,) = qemus(vm_home)
+        awake = psutil.Process(qemu).memory_full_info().pss
+    # A keeper stays until it sleeps.
+    until(lambda: qemus(vm_home) == [])
+    until(lambda: not keepers(vm_home))
+    left = of_home(vm_home)
+    asleep = sum(one.memory_full_info().pss for one, _ in left)
+    record_property("memory", f"awake {awake >> 20} MiB, asleep {asleep >> 20} MiB in {len(left)} processes")
+    assert asleep < 24 << 20 < awake
+
+    began = time.monotonic()
+    woken = shell(f"{command} {f'cat /workspace/note; {COUNT}'!r}")
+    record_property("wake", f"ssh took {time.monotonic() - began:.2f} s, of which 1 s is its own")
+    assert woken.stdout.split()[0] == "note"
+    assert int(woken.stdout.split()[1]) > 10
+    # The keeper that the doorbell has called stays; killed, whatever it was at, ssh still works.
+    for one in keepers(vm_home):
+        os.kill(one.pid, signal.SIGKILL)
+    assert shell(f"{command} cat /workspace/note").stdout == "note\n"
+    with Magpie(settings=settings) as client:
+        until(lambda: client.jobs.get(job.id).vm_state == "asleep")
+        assert client.jobs.exec(job.id, "cat /workspace/note").stdout == "note\n"
+        client.jobs.delete(job.id, force=True)
