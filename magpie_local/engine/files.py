@@ -54,6 +54,7 @@ def remove_leftovers(files: AttemptFiles, control: Path) -> None:
     for path in (files.scratch, files.outputs, files.asleep, files.asleep.with_name(f".{files.asleep.name}"), control):
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
+    shutil.rmtree(files.asleep.with_name(f"{files.asleep.name}.d"), ignore_errors=True)
 
 
 def remove_job(layout: Layout, job_id: str) -> None:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from magpie_local.errors import HostError, HypervisorTimeout, SnapshotUnusable
 from magpie_local.hypervisor.channel import ChannelLost, LibvirtError
 from magpie_local.hypervisor.files import make_new
+from magpie_local.hypervisor.host.sleeping import description
+from magpie_local.hypervisor.keepsakes import keep, put_back
 from magpie_local.hypervisor.refusals import start_error
 
 if TYPE_CHECKING:
@@ -52,6 +54,8 @@ class LibvirtSleepers:
     async def save(self, vm_id: VmId, file: Path, memory_mb: int) -> int:
         """Pause a VM for as long as nobody resumes it, and write its state to a new file (0600), synced.
 
+        Beside it, in FILE.d, what its disks lie on is kept (hypervisor.keepsakes).
+
         Raises:
             HostDiskFull, HostError, HypervisorTimeout: no file is left.
         """
@@ -74,6 +78,7 @@ class LibvirtSleepers:
             HostDiskFull, HostError: it could not be started; the file is as it was.
             HypervisorTimeout: the outcome is unknown.
         """
+        await asyncio.to_thread(put_back, _kept(file))
         try:
             return await self._hypervisor.bring_back(vm_id, attempt_id, file, _budget(memory_mb))
         except ChannelLost:
@@ -94,8 +99,13 @@ def _make_fresh(path: Path) -> None:
     make_new(path)
 
 
+def _kept(file: Path) -> Path:
+    return file.with_name(f"{file.name}.d")
+
+
 def _put(fresh: Path, file: Path) -> None:
-    """Give a whole file its name."""
+    """Give a whole file its name, once all is kept that it needs."""
+    keep(description(os.fspath(fresh)), _kept(file))
     fresh.replace(file)
     folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

@@ -36,7 +36,8 @@ class Sleepers(Protocol):
         """Pause a VM and write all of it, memory and devices, to a new file (0600); return the file's size.
 
         The VM must be hidden, and connected to nothing (Networks.detach). The file is on the disk then, whole, and
-        needs no other but the VM's disks. Either the VM is destroyed, and may be loaded; or it is resumed, and the
+        needs no other but the VM's disks and what is kept beside it, in FILE.d: an image or a template that the disks
+        lie on may be removed meanwhile. Either the VM is destroyed, and may be loaded; or it is resumed, and the
         file is worth nothing: never both.
 
         Raises:
@@ -46,7 +47,7 @@ class Sleepers(Protocol):
         ...
 
     async def load(self, vm_id: VmId, attempt_id: str, file: Path, memory_mb: int) -> StartTimes:
-        """Start a VM where a file says that it stood, paused; the file stays. Its image and disks must be in place.
+        """Start a VM where a file says that it stood, paused; the file stays.
 
         Raises:
             SnapshotUnusable: the file is missing, damaged, or does not load here; it never will.

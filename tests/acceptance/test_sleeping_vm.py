@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -111,6 +112,31 @@ def test_ssh_wakes_a_vm_that_goes_on_where_it_was(
     client.jobs.stop(job.id)
     assert client.workspaces.get(str(job.workspace_id)).is_clean
     assert doorbells(client.settings.home) == []
+
+
+def test_a_vm_from_the_pool_wakes_though_its_template_and_image_have_gone(
+    vm_home: Path, image_folder: Path, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    shutil.copytree(image_folder, images, symlinks=True)
+    settings = config.load(home=vm_home, images=images, templates="4 GiB", pool=1, pool_shapes="base:1:256")
+    with Magpie(settings=settings) as client:
+        client.templates.warm("base", 1, 256)
+        until(lambda: client.monitoring.pool().waiting)
+        job = staying(client)
+        assert job.start == "pool"
+        for _ in range(2):
+            client.jobs.sleep(job.id)
+            for template in client.templates.list():
+                client.templates.remove(template.key)
+            shutil.rmtree(images)
+            assert (
+                client.jobs.exec(
+                    job.id, "python3 -c 'print(6 * 7)'; sync; sudo dmesg | grep -ci 'i/o error' || true"
+                ).stdout
+                == "42\n0\n"
+            )
+        client.jobs.delete(job.id, force=True)
 
 
 # The keeper that this process has started goes on without it, as it is meant to.

@@ -195,7 +195,8 @@ class Warmer:
         self._library.open()
         layout = self._ports.layout
         for folder in layout.warm.glob("*"):
-            layout.control(VmId(folder.name)).unlink(missing_ok=True)
+            if not folder.is_symlink():  # of a job's VM that was about to sleep
+                layout.control(VmId(folder.name)).unlink(missing_ok=True)
         shutil.rmtree(layout.warm, ignore_errors=True)
         layout.pool_report.unlink(missing_ok=True)
 

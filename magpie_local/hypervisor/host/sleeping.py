@@ -15,10 +15,13 @@ import os
 import struct
 import xml.etree.ElementTree as ET
 import zlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from magpie_local.hypervisor.host.monitor import SnapshotError, monitor
 from magpie_local.hypervisor.host.snapshots import await_migration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _MAGIC = b"MAGPIE\x01\n"
 _HEADER = struct.Struct("<8sQIII")
@@ -51,8 +54,9 @@ def save(domain: Any, path: str) -> int:
         monitor(domain, "migrate-set-capabilities", capabilities=_EVERYTHING)
         monitor(domain, "migrate-set-parameters", **{"max-bandwidth": _UNLIMITED})
         monitor(domain, "getfd", descriptor, fdname="state")
-        monitor(domain, "migrate", uri="fd:state")
-        await_migration(domain, _PATIENCE + memory / _PACE)
+        with _reachable(_own_folder(text.decode()), os.path.dirname(path)):
+            monitor(domain, "migrate", uri="fd:state")
+            await_migration(domain, _PATIENCE + memory / _PACE)
         os.fsync(descriptor)
         size = os.fstat(descriptor).st_size
         header = _HEADER.pack(_MAGIC, size - _STREAM_AT, _checksum(descriptor), len(text), zlib.crc32(text))
@@ -62,6 +66,13 @@ def save(domain: Any, path: str) -> int:
         return size
     finally:
         os.close(descriptor)
+
+
+def description(path: str) -> str:
+    """Return the XML of the domain in a whole file, as it would come back."""
+    with open(path, "rb") as file:
+        size = _HEADER.unpack(file.read(_HEADER.size))[3]
+        return _at_home(os.pread(file.fileno(), size, _XML_AT).decode(), os.path.dirname(path))
 
 
 def load(connection: Any, path: str) -> Any:
@@ -79,6 +90,7 @@ def load(connection: Any, path: str) -> Any:
         raise SnapshotError(f"its file can't be read: {error.strerror}") from error
     try:
         text, size = _checked(descriptor)
+        text = _at_home(text, os.path.dirname(path))
         domain = connection.createXML(_awaiting(text), libvirt.VIR_DOMAIN_START_PAUSED)
         try:
             os.lseek(descriptor, _STREAM_AT, os.SEEK_SET)
@@ -118,6 +130,34 @@ def _checksum(descriptor: int) -> int:
         crc = zlib.crc32(block, crc)
         at += len(block)
     return crc
+
+
+def _at_home(text: str, folder: str) -> str:
+    """Return the XML with the domain's own files in `folder`: that of a VM from the pool was moved under it."""
+    return text.replace(f"{_own_folder(text)}/", f"{folder}/")
+
+
+@contextlib.contextmanager
+def _reachable(before: str, now: str) -> Iterator[None]:
+    """Have a folder that was moved be there under its old name as well: QEMU opens disks again at a migration's end."""
+    if os.path.lexists(before):
+        yield
+        return
+    os.makedirs(os.path.dirname(before), mode=0o700, exist_ok=True)
+    os.symlink(now, before)
+    try:
+        yield
+    finally:
+        os.unlink(before)
+
+
+def _own_folder(text: str) -> str:
+    for disk in ET.fromstring(text).iterfind("devices/disk"):
+        source = disk.find("source")
+        # The image's disk is read-only, and a workspace's has a name of its own.
+        if source is not None and disk.find("readonly") is None and disk.find("serial") is None:
+            return os.path.dirname(source.get("file", ""))
+    raise SnapshotError("its description is not one of ours")
 
 
 def _awaiting(text: str) -> str:
