@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from magpie_local.domain.vm import Disk
 from magpie_local.hypervisor.disks import QemuDisks
 from magpie_local.hypervisor.keepsakes import keep, put_back
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture
