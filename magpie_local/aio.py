@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
+from magpie_local.api.handles import bound, bound_all
 from magpie_local.api.networks import AsyncNetworks
 from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.outputs import AsyncJobOutputs
@@ -15,6 +16,7 @@ from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import AsyncWorkspaces
 from magpie_local.errors import ClientClosed
+from magpie_local.picture import Picturing
 from magpie_local.remote import AsyncJobFiles, leave
 
 if TYPE_CHECKING:
@@ -90,7 +92,7 @@ class AsyncMagpie:
         return await runtime.await_call(verify_forks(runtime.jobs, runtime.templates, n, image, vcpus, memory_mb))
 
 
-class AsyncJobs:
+class AsyncJobs(Picturing):
     """What one can do with jobs (seed 000)."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -102,7 +104,9 @@ class AsyncJobs:
         self, name: str, script: str | bytes, vcpus: int = 1, memory_mb: int = 512, **options: Unpack[JobOptions]
     ) -> Job:
         """Accept a job and return at once; parameters and errors as in `Jobs.create`."""
-        return await self._runtime.await_call(self._verbs.create(name, script, vcpus, memory_mb, **options))
+        return bound(
+            await self._runtime.await_call(self._verbs.create(name, script, vcpus, memory_mb, **options)), self
+        )
 
     @with_job_options
     async def run_and_wait(
@@ -110,9 +114,10 @@ class AsyncJobs:
         **options: Unpack[JobOptions],
     ) -> Job:  # fmt: skip
         """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
-        return await self._runtime.await_call(
+        ended = await self._runtime.await_call(
             self._verbs.run_and_wait(name, script, vcpus, memory_mb, poll_interval=poll_interval, **options)
         )
+        return bound(ended, self)
 
     async def get(self, job_id: str) -> Job:
         """Return a job as it is now.
@@ -120,7 +125,7 @@ class AsyncJobs:
         Raises:
             JobNotFound: there is none of that id.
         """
-        return await self._runtime.await_call(self._verbs.get(job_id))
+        return bound(await self._runtime.await_call(self._verbs.get(job_id)), self)
 
     async def get_status(self, job_id: str) -> str:
         """Return pending, running, completed, failed or stopped."""
@@ -211,7 +216,7 @@ class AsyncJobs:
             status: only those of this status.
             before: only those older than the job of this id.
         """
-        return await self._runtime.await_call(self._verbs.page(limit, offset, status, before))
+        return bound_all(await self._runtime.await_call(self._verbs.page(limit, offset, status, before)), self)
 
     async def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Return the job when it has ended.
@@ -219,7 +224,7 @@ class AsyncJobs:
         Raises:
             WaitTimeout: it has not within `timeout` seconds; it goes on.
         """
-        return await self._runtime.await_call(self._verbs.wait(job_id, timeout))
+        return bound(await self._runtime.await_call(self._verbs.wait(job_id, timeout)), self)
 
     async def stop(self, job_id: str) -> Confirmation:
         """Stop a job (SIGTERM, a grace period, then the VM's end), and return when it has stopped."""
@@ -239,7 +244,7 @@ class AsyncJobs:
             VmUnreachable: its VM is gone.
             HostError: it could not be done, for want of disk space, say; the VM goes on.
         """
-        return await self._runtime.await_call(self._verbs.sleep(job_id))
+        return bound(await self._runtime.await_call(self._verbs.sleep(job_id)), self)
 
     async def wake(self, job_id: str) -> Job:
         """Wake the VM of a persistent job, and return when it runs. Whoever connects to it does the same.
@@ -249,7 +254,15 @@ class AsyncJobs:
             VmUnreachable: it is gone, or can't be woken any more; says why.
             WaitTimeout: it waits for memory, and goes on waiting.
         """
-        return await self._runtime.await_call(self._verbs.wake(job_id))
+        return bound(await self._runtime.await_call(self._verbs.wake(job_id)), self)
+
+    async def interrupt(self, job_id: str) -> Confirmation:
+        """Have SIGINT sent to a running script, as Ctrl-C does in a terminal; returns at once.
+
+        What comes of it is the script's choice: without a trap it ends, and the job has failed with exit code 130. A
+        job whose script has not started is stopped.
+        """
+        return await self._runtime.await_call(self._verbs.interrupt(job_id))
 
     async def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
         """Delete a job and its logs.

@@ -7,6 +7,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from magpie_local.api.forks import verify_forks
+from magpie_local.api.handles import bound, bound_all
+from magpie_local.api.monitoring import Monitoring
 from magpie_local.api.networks import Networks
 from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.outputs import JobOutputs
@@ -14,6 +16,7 @@ from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
 from magpie_local.api.workspace_faces import Workspaces
 from magpie_local.errors import ClientClosed
+from magpie_local.picture import Picturing
 from magpie_local.remote import Forward, JobFiles
 
 if TYPE_CHECKING:
@@ -22,14 +25,11 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Unpack
 
-    from magpie_local.api.metrics import JobUsage
     from magpie_local.api.models import (
         Confirmation,
-        EngineStatus,
         ExecResult,
         Job,
         LogChunk,
-        PoolStatus,
         SshInfo,
         TemplateInfo,
     )
@@ -102,7 +102,7 @@ class Magpie:
         return runtime.call(verify_forks(runtime.jobs, runtime.templates, n, image, vcpus, memory_mb))
 
 
-class Jobs:
+class Jobs(Picturing):
     """What one can do with jobs (seed 000)."""
 
     def __init__(self, runtime: Runtime) -> None:
@@ -150,7 +150,7 @@ class Jobs:
             WorkspaceNotFound: the base is not there.
             HostError: this machine can't run VMs; says why and how to mend it.
         """
-        return self._runtime.call(self._verbs.create(name, script, vcpus, memory_mb, **options))
+        return bound(self._runtime.call(self._verbs.create(name, script, vcpus, memory_mb, **options)), self)
 
     @with_job_options
     def run_and_wait(
@@ -158,9 +158,10 @@ class Jobs:
         **options: Unpack[JobOptions],
     ) -> Job:  # fmt: skip
         """Accept a job and return it when it has ended; the end is pushed, `poll_interval` costs no time."""
-        return self._runtime.call(
+        ended = self._runtime.call(
             self._verbs.run_and_wait(name, script, vcpus, memory_mb, poll_interval=poll_interval, **options)
         )
+        return bound(ended, self)
 
     def get(self, job_id: str) -> Job:
         """Return a job as it is now.
@@ -168,7 +169,7 @@ class Jobs:
         Raises:
             JobNotFound: there is none of that id.
         """
-        return self._runtime.call(self._verbs.get(job_id))
+        return bound(self._runtime.call(self._verbs.get(job_id)), self)
 
     def get_status(self, job_id: str) -> str:
         """Return pending, running, completed, failed or stopped."""
@@ -283,7 +284,7 @@ class Jobs:
             status: only those of this status.
             before: only those older than the job of this id.
         """
-        return self._runtime.call(self._verbs.page(limit, offset, status, before))
+        return bound_all(self._runtime.call(self._verbs.page(limit, offset, status, before)), self)
 
     def wait(self, job_id: str, timeout: float | None = None) -> Job:
         """Return the job when it has ended.
@@ -291,7 +292,7 @@ class Jobs:
         Raises:
             WaitTimeout: it has not within `timeout` seconds; it goes on.
         """
-        return self._runtime.call(self._verbs.wait(job_id, timeout))
+        return bound(self._runtime.call(self._verbs.wait(job_id, timeout)), self)
 
     def stop(self, job_id: str) -> Confirmation:
         """Stop a job (SIGTERM, a grace period, then the VM's end), and return when it has stopped."""
@@ -311,7 +312,7 @@ class Jobs:
             VmUnreachable: its VM is gone.
             HostError: it could not be done, for want of disk space, say; the VM goes on.
         """
-        return self._runtime.call(self._verbs.sleep(job_id))
+        return bound(self._runtime.call(self._verbs.sleep(job_id)), self)
 
     def wake(self, job_id: str) -> Job:
         """Wake the VM of a persistent job, and return when it runs. Whoever connects to it does the same.
@@ -321,7 +322,15 @@ class Jobs:
             VmUnreachable: it is gone, or can't be woken any more; says why.
             WaitTimeout: it waits for memory, and goes on waiting.
         """
-        return self._runtime.call(self._verbs.wake(job_id))
+        return bound(self._runtime.call(self._verbs.wake(job_id)), self)
+
+    def interrupt(self, job_id: str) -> Confirmation:
+        """Have SIGINT sent to a running script, as Ctrl-C does in a terminal; returns at once.
+
+        What comes of it is the script's choice: without a trap it ends, and the job has failed with exit code 130. A
+        job whose script has not started is stopped.
+        """
+        return self._runtime.call(self._verbs.interrupt(job_id))
 
     def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
         """Delete a job and its logs.
@@ -370,27 +379,3 @@ class Templates:
             WaitTimeout: it is not there within `timeout` seconds; the work goes on.
         """
         return self._runtime.call(self._verbs.warm(image, vcpus, memory_mb, timeout))
-
-
-class Monitoring:
-    """What goes on."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._verbs = runtime.monitoring
-
-    def pool(self) -> PoolStatus:
-        """Return the forks that wait for a job, as the process that leads last told of them."""
-        return self._runtime.call(self._verbs.pool())
-
-    def engine(self) -> EngineStatus:
-        """Return who leads, how many jobs there are to do, the pool and the templates."""
-        return self._runtime.call(self._verbs.engine())
-
-    def usage(self, job_ids: Sequence[str] | None = None) -> list[JobUsage]:
-        """Return these jobs, or all that have a VM, each with a new sample of what its VM takes of this machine.
-
-        Raises:
-            JobNotFound: there is none of one of the ids.
-        """
-        return self._runtime.call(self._runtime.metrics.usage(job_ids))

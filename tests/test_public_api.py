@@ -12,8 +12,9 @@ import pytest
 import magpie_local
 from magpie_local import errors
 from magpie_local.aio import AsyncJobs, AsyncMonitoring, AsyncTemplates
+from magpie_local.api.monitoring import Monitoring
 from magpie_local.api.workspace_faces import AsyncWorkspaces, Workspaces
-from magpie_local.client import Jobs, Monitoring, Templates
+from magpie_local.client import Jobs, Templates
 
 NAMES = {
     "AsyncMagpie", "Confirmation", "ForkProof", "HostError", "InvalidInput", "Job", "JobActive", "JobFailed",
@@ -23,7 +24,7 @@ NAMES = {
 VERBS = {
     "exec", "files", "forward", "outputs", "ssh",
     "create", "run_and_wait", "get", "get_status", "get_logs", "stream_logs", "list", "wait", "stop", "request_stop",
-    "delete", "story", "metrics", "stream_metrics", "sleep", "wake",
+    "interrupt", "delete", "story", "metrics", "stream_metrics", "sleep", "wake",
 }  # fmt: skip
 #: What else a client has: the blocking face, the other one, and their verbs.
 OTHERS = [

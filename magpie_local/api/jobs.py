@@ -16,7 +16,7 @@ from magpie_local.api.uploads import uploads_of
 from magpie_local.domain.ids import new_job_id, parse_job_id
 from magpie_local.domain.job import STATUSES
 from magpie_local.domain.spec import UploadsSpec
-from magpie_local.domain.states import VmState, Wish
+from magpie_local.domain.states import ScriptState, VmState, Wish
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import private_folder
 from magpie_local.engine.packing import pack
@@ -202,6 +202,20 @@ class JobService:
     async def _last_words(self, job_id: str) -> str:
         texts = [str(event.detail["text"]) for event in await self.story(job_id) if "text" in event.detail]
         return texts[-1] if texts else "nobody said why"
+
+    async def interrupt(self, job_id: str) -> Confirmation:
+        """Leave a request for SIGINT to a running script; a job whose script has not started is stopped instead."""
+        parsed = parse_job_id(job_id)
+        record = await self._record(parsed)
+        if record.script_state is not ScriptState.RUNNING:
+            return (
+                Confirmation(id=parsed, status=job_of(record).status)
+                if record.script_state.is_final
+                else (await self.request_stop(job_id))
+            )
+        await asyncio.to_thread(self._engine.interrupts.ask, parsed)
+        self._asked()
+        return Confirmation(id=parsed, status=job_of(record).status)
 
     async def delete(self, job_id: str, *, force: bool = False) -> Confirmation:
         """Delete a job with its logs; `force` stops it first. Returns when it is gone."""

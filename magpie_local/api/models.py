@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from magpie_local.api.handles import JobHandle
 from magpie_local.domain.job import status_of
 from magpie_local.domain.sizes import MIB, format_bytes, format_seconds
 from magpie_local.domain.states import ScriptState
@@ -21,8 +22,8 @@ _FINAL = frozenset(state.value for state in ScriptState if state.is_final)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Job:
-    """A job as it was when it was read (seed 000). Ask the client again for news."""
+class Job(JobHandle):
+    """A job as it was when it was read (seed 000). Ask the client again for news, or its own verbs, which do."""
 
     id: str
     #: The same as `id`: seed 002's name for it.
@@ -339,7 +340,7 @@ def job_of(record: JobRecord) -> Job:
         ipv6_lease=record.ipv6_lease,
         address=record.address,
         address6=record.address6,
-        env=record.env,
+        env=dict(record.env),  # a view of a mapping could not be pickled
         secrets=record.secret_names,
     )
 

@@ -1,4 +1,4 @@
-"""What goes on, as coroutines on the engine's loop."""
+"""What goes on, as coroutines on the engine's loop, and the blocking face of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from magpie_local.api.models import EngineStatus, PoolStatus
 from magpie_local.engine.warm.report import read_report
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from magpie_local.api.metrics import JobUsage
+    from magpie_local.api.runtime import Runtime
     from magpie_local.api.templates import TemplateService
     from magpie_local.engine.engine import Engine
 
@@ -49,3 +53,27 @@ class MonitoringService:
             templates=len(templates), templates_size=sum(template.size for template in templates),
             templates_budget=self._budget,
         )  # fmt: skip
+
+
+class Monitoring:
+    """What goes on: the blocking face."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._verbs = runtime.monitoring
+
+    def pool(self) -> PoolStatus:
+        """Return the forks that wait for a job, as the process that leads last told of them."""
+        return self._runtime.call(self._verbs.pool())
+
+    def engine(self) -> EngineStatus:
+        """Return who leads, how many jobs there are to do, the pool and the templates."""
+        return self._runtime.call(self._verbs.engine())
+
+    def usage(self, job_ids: Sequence[str] | None = None) -> list[JobUsage]:
+        """Return these jobs, or all that have a VM, each with a new sample of what its VM takes of this machine.
+
+        Raises:
+            JobNotFound: there is none of one of the ids.
+        """
+        return self._runtime.call(self._runtime.metrics.usage(job_ids))

@@ -12,7 +12,7 @@
       doors/JOB/          by what a persistent VM is reached: key, known_hosts, config, door.json
       templates/KEY/      one template: manifest.json, ram, devices, scratch.qcow2, blank.qcow2, used
       RUN -> run/         sockets: bells/, c/ (control ports), n/ (networks), d/ (doorbells),
-                          libvirt/ (embed root)
+                          libvirt/ (embed root), and interrupts/
 
 UNIX socket paths are limited to 107 bytes, so RUN lies elsewhere where STATE is a long path (F110): see
 config.runtime_dir.
@@ -91,6 +91,11 @@ class Layout:
     def bells(self) -> Path:
         """One datagram socket per open process."""
         return self.run / "bells"
+
+    @property
+    def interrupts(self) -> Path:
+        """An empty file for each job that is to be interrupted."""
+        return self.run / "interrupts"
 
     @property
     def pool_report(self) -> Path:

@@ -107,6 +107,8 @@ class AttemptRun:
         self._files = self._bring_up.files
         self._news = asyncio.Event()
         self._line = GuestLine(ports.guest, self._bring_up.control, attempt.id, self._news)
+        #: Has SIGINT sent to the script; returns whether its agent can be told.
+        self.interrupt = self._line.interrupt
         self._peers = Peers(ports, self._ledger, self._line)
         self._condition = Condition.RUNNING
         self._keeping = Keeping(ports, self._ledger, self._line, self._files, room)
@@ -322,8 +324,6 @@ class AttemptRun:
         paused = self._condition is Condition.DISK_ERROR and not self._is_broken
         if paused and await resume_with_room(self._ports, self._ledger):
             self._condition = Condition.RUNNING
-
-    # The end
 
     async def _judge(self, otherwise: Outcome | None = None) -> Outcome | None:
         """Return the outcome by the evidence; None where the script never started and may be tried in a new VM."""

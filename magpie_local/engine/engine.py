@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from magpie_local.engine.bell import Bell
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import remove_job
+from magpie_local.engine.interrupts import Interrupts
 from magpie_local.engine.leader import Leader
 from magpie_local.engine.locks import ProcessLock
 from magpie_local.engine.warm.wishes import Wishes
@@ -48,6 +49,7 @@ class Engine:
         #: Why this process can't lead, when it tried and failed.
         self.trouble: MagpieError | None = None
         self.wishes = Wishes(ports.layout.templates)
+        self.interrupts = Interrupts(ports.layout.interrupts)
         self._options = options
         self._lock = ProcessLock(ports.layout.leader_lock)
         self._life: asyncio.Task[None] | None = None

@@ -15,6 +15,7 @@ from magpie_local.engine.attempt import AttemptRun
 from magpie_local.engine.evidence import gather
 from magpie_local.engine.faults import fault_point
 from magpie_local.engine.files import job_folders, old_uploads, private_folder, remove_job
+from magpie_local.engine.interrupts import Interrupts
 from magpie_local.engine.locks import ProcessLock
 from magpie_local.engine.recovery import Step, decide
 from magpie_local.engine.warm.filler import Load
@@ -68,6 +69,7 @@ class Leader:
         self._orphans: set[asyncio.Task[None]] = set()
         self._warmer: Warmer | None = None
         self._lost = False
+        self._interrupts = Interrupts(ports.layout.interrupts)
 
     async def take_over(self) -> None:
         """Open the hypervisor and adopt or end whatever is there."""
@@ -170,6 +172,10 @@ class Leader:
             elif job.delete_requested_at is not None and await self._ports.jobs.delete(job.id):
                 await asyncio.to_thread(remove_job, self._ports.layout, job.id)
                 self._bell.ring()
+        for job_id in self._interrupts.all():
+            run = self._runs.get(job_id)
+            if run is None or run.job.script_state is not ScriptState.RUNNING or run.interrupt():
+                self._interrupts.forget(job_id)
 
     async def _start_jobs(self) -> None:
         running = [run.job for run in self._runs.values() if run.takes_room]

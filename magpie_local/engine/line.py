@@ -45,6 +45,7 @@ class GuestLine:
         self._attempt_id = attempt_id
         self._news = news
         self._session: GuestAgent | None = None
+        self._interrupt: asyncio.Task[None] | None = None
         #: The agent said that its exit record is written, or the record was found.
         self.exited = False
         #: The guest has unmounted its workspace before it went.
@@ -101,6 +102,17 @@ class GuestLine:
                 await self._session.stop(grace)
                 return True
         return False
+
+    def interrupt(self) -> bool:
+        """Have the agent send SIGINT to the script, without waiting for that; return whether it can be told."""
+        if self._session is None:
+            return False
+        self._interrupt = asyncio.create_task(self._send_interrupt(self._session))
+        return True
+
+    async def _send_interrupt(self, session: GuestAgent) -> None:
+        with contextlib.suppress(GuestLost):
+            await session.interrupt()
 
     async def join(self, network: GuestConfig) -> bool:
         """Tell the guest of its network again; return whether it could be reached."""

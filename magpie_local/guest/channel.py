@@ -191,6 +191,10 @@ class AgentSession:
         """Have the agent send SIGTERM to the script's process group, and SIGKILL after `grace` seconds."""
         await self._send({"op": "stop", "grace": grace})
 
+    async def interrupt(self) -> None:
+        """Have the agent send SIGINT to the script's process group; an agent of before that op takes no notice."""
+        await self._send({"op": "interrupt"})
+
     async def exited(self) -> None:
         """Return when the exit record is in the log.
 

@@ -214,6 +214,10 @@ class GuestSession(Protocol):
         """Have the agent send SIGTERM to the script's process group, and SIGKILL after `grace` seconds."""
         ...
 
+    async def interrupt(self) -> None:
+        """Have the agent send SIGINT to the script's process group; what comes of that is the script's choice."""
+        ...
+
     async def exited(self) -> None:
         """Return when the exit record is in the log.
 

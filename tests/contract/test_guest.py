@@ -66,6 +66,18 @@ async def test_stop_gives_the_script_its_grace(runner):
     assert (log.exit.code, log.exit.stopped, log.exit.timed_out) == (5, True, False)
 
 
+async def test_an_interrupt_is_sigint(runner):
+    async with runner.session() as (spec, session):
+        script = b"trap 'echo caught; exit 6' INT; echo up; while true; do sleep 0.05; done"
+        await session.run(runner.order(spec, script))
+        await runner.wait_for_output(spec, b"up\n")
+        await session.interrupt()
+        await session.exited()
+        log = await runner.log_with_exit(spec)
+    assert log.output(STDOUT) == b"up\ncaught\n"
+    assert (log.exit.code, log.exit.stopped) == (6, False)
+
+
 async def test_stop_kills_when_the_grace_is_over(runner):
     async with runner.session() as (spec, session):
         await session.run(runner.order(spec, b"trap 'echo no' TERM; echo up; while true; do sleep 0.05; done"))

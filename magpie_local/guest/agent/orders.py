@@ -63,6 +63,7 @@ class Agent:
             "upload": self._upload,
             "run": self._run,
             "stop": self._stop,
+            "interrupt": self._interrupt,
             "halt": self._halt,
             "bye": self._bye,
         }
@@ -245,6 +246,10 @@ class Agent:
     def _stop(self, message: Message) -> None:
         if self._script is not None and self._state == "running":
             self._end_script(float(message["grace"]))
+
+    def _interrupt(self, message: Message) -> None:
+        if self._script is not None and self._state == "running":
+            self._script.interrupt()
 
     def _end_script(self, grace: float) -> None:
         assert self._script is not None

@@ -96,6 +96,12 @@ class Script:
             self._stopped = True
             self._terminate(grace)
 
+    def interrupt(self) -> None:
+        """Send SIGINT, as Ctrl-C does in a terminal; nothing when it has exited, or is being ended."""
+        if self._kill is None and not self._look():
+            self._signal(signal.SIGINT)
+            self._signal(signal.SIGCONT)
+
     def _time_is_over(self) -> None:
         if self._kill is None and not self._look():
             self._timed_out = True

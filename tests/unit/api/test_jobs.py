@@ -196,7 +196,10 @@ def test_a_bad_poll_interval_is_refused_before_anything_is_stored(client, interv
     assert [job.id for job in client.jobs.list(limit=1)] == before
 
 
-@pytest.mark.parametrize("verb", ["get", "get_status", "get_logs", "wait", "stop", "request_stop", "delete", "story"])
+@pytest.mark.parametrize(
+    "verb",
+    ["get", "get_status", "get_logs", "wait", "stop", "request_stop", "interrupt", "delete", "story"],
+)
 @pytest.mark.parametrize("job_id", [UNKNOWN, "job_abc123xyz", "", "../x", None])
 def test_an_unknown_job_is_not_found_by_any_verb(client, verb, job_id):
     with pytest.raises(JobNotFound):
@@ -252,6 +255,32 @@ def test_stopping_a_job_that_ended_tells_how_it_ended(client):
 
     assert client.jobs.stop(job.id).status == "completed"
     assert client.jobs.get(job.id).script_state == "succeeded"
+
+
+def test_an_interrupt_ends_a_running_script_as_ctrl_c_would(client):
+    job = client.running("echo up; sleep 600")
+    assert next(iter(client.jobs.stream_logs(job.id))).text == "up\n"
+
+    asked = client.jobs.interrupt(job.id)
+
+    assert asked.id == job.id
+    ended = client.jobs.wait(job.id, timeout=20)
+    assert (ended.status, ended.script_state, ended.exit_code) == ("failed", "failed", 130)
+
+
+def test_an_interrupt_before_the_script_has_started_stops_the_job(client):
+    job = client.jobs.create("job", "sleep 600", memory_mb=64)
+
+    client.jobs.interrupt(job.id)
+
+    assert client.jobs.wait(job.id, timeout=20).status in ("stopped", "failed")
+
+
+def test_an_interrupt_of_a_job_that_ended_changes_nothing(client):
+    job = client.jobs.run_and_wait("job", "exit 4", memory_mb=64)
+
+    assert client.jobs.interrupt(job.id).status == "failed"
+    assert (client.jobs.get(job.id).script_state, client.jobs.get(job.id).exit_code) == ("failed", 4)
 
 
 def test_a_stop_can_be_asked_for_without_waiting(client):

@@ -154,6 +154,35 @@ def test_stop_reaches_a_stopped_script_and_its_children(agent, client):
     _eventually_dead(agent.output().split())
 
 
+def test_an_interrupt_reaches_the_whole_process_group_as_ctrl_c_would(agent, client):
+    client.run(b"sleep 300 & echo $!; sleep 300")
+    while not agent.output().endswith(b"\n"):
+        time.sleep(0.005)
+    client.send(op="interrupt")
+    record = agent.exit()
+    assert (record.code, record.signal, record.stopped) == (130, 2, False)
+    _eventually_dead(agent.output().split())
+
+
+def test_a_script_may_take_an_interrupt_its_own_way(agent, client):
+    client.run(b"trap 'echo caught' INT; echo up; until [ -e done ]; do sleep 0.02; done; exit 3")
+    while agent.output() != b"up\n":
+        time.sleep(0.005)
+    client.send(op="interrupt")
+    while agent.output() != b"up\ncaught\n":
+        time.sleep(0.005)
+    client.send(op="stop", grace=5.0)
+    assert agent.exit().stopped
+
+
+def test_an_interrupt_without_a_running_script_is_nothing(agent, client):
+    client.send(op="interrupt")
+    client.run(b"exit 0")
+    assert agent.exit().code == 0
+    client.send(op="interrupt")
+    assert client.answer()["op"] == "exited"
+
+
 def test_a_second_stop_may_shorten_the_grace(agent, client):
     client.run(b"trap '' TERM; echo up; while true; do sleep 0.02; done")
     while agent.output() != b"up\n":
