@@ -12,7 +12,7 @@ Names are imported when first used: `import magpie_local` costs no library.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from magpie_local.aio import AsyncMagpie
@@ -77,11 +77,18 @@ __all__ = [
 ]
 
 
-def load_ipython_extension(shell: object) -> None:
+def load_ipython_extension(shell: Any) -> None:
     """Hand over to notebook_ext: `%load_ext magpie_local` and `%load_ext notebook_ext` are the same."""
     from notebook_ext import load_ipython_extension as load
 
     load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Take the magics away; jobs, their displays and the client stay."""
+    from notebook_ext import unload_ipython_extension as unload
+
+    unload(shell)
 
 
 def __getattr__(name: str) -> object:

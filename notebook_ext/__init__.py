@@ -1,17 +1,29 @@
-"""The notebook extension of magpie_local: magics and widgets. Not in this version; it keeps the place and the name."""
+"""The notebook extension of magpie_local: `%load_ext magpie_local`, then `%%magpie` and `%magpie`.
+
+Faces know only the public API. IPython is imported when the extension is loaded, ipywidgets and SSH when they are used.
+"""
 
 from __future__ import annotations
 
-from magpie_local.errors import MagpieError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
 
 
-def load_ipython_extension(_shell: object) -> None:
-    """Answer `%load_ext magpie_local`.
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magics; loading twice, by either name, is loading once.
 
     Raises:
-        MagpieError: always, in this version.
+        InvalidInput: [tool.magpie_local] of the project's pyproject.toml says something that is not allowed.
     """
-    raise MagpieError(
-        "The notebook magics are not in this version.",
-        hint="In a cell, use the Python API: `from magpie_local import Magpie`.",
-    )
+    from notebook_ext.magics import register
+
+    register(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Take the magics away; jobs, their displays and the client stay."""
+    from notebook_ext.magics import unregister
+
+    unregister(shell)

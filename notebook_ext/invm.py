@@ -1,0 +1,51 @@
+"""`%%magpie --vm ID`: the body in the VM of a persistent job, as user magpie."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from magpie_local import JobFailed, LogChunk
+from magpie_local.cli.ids import resolve
+from notebook_ext import values
+from notebook_ext.printing import Printer
+from notebook_ext.run import MANY, in_vm_only
+from notebook_ext.short import shortened, usage
+
+if TYPE_CHECKING:
+    from magpie_local.api.models import ExecResult
+    from notebook_ext.magics import MagpieMagics
+    from notebook_ext.options import CellOptions
+
+
+def run_in_vm(magics: MagpieMagics, options: CellOptions, body: str) -> None:
+    """Run the body, and show its output as it comes; an interrupt ends it.
+
+    Raises:
+        UsageError: an option that means nothing there.
+        JobFailed: it ended with another exit code than 0.
+    """
+    if wrong := in_vm_only(options):
+        raise usage(f"%%magpie: {wrong[0]} means nothing beside --vm, whose VM is there already")
+    client, variables = magics.session.client, magics.shell.user_ns
+    identity = resolve(client, options.vm or "")
+    printer, lock = Printer(magics.tail_lines * MANY, identity), threading.Lock()
+
+    def show(stream: str, data: bytes) -> None:
+        with lock:  # it comes on the engine's thread, while this one waits
+            printer.write([LogChunk(time=0.0, stream=stream, data=data, text=data.decode(errors="replace"))])
+
+    ended = client.jobs.exec(
+        identity, ["bash", "-s"], stdin=body, on_output=show, timeout=options.timeout,
+        env=values.environment(options.env, variables), secret_env=values.secrets(options.secret, variables) or None,
+    )  # fmt: skip
+    if not options.quiet:
+        print(_line(ended), file=sys.stderr)
+    if not ended.success and magics.raise_on_error and not options.no_raise:
+        raise shortened(JobFailed(_line(ended), hint=""))
+
+
+def _line(ended: ExecResult) -> str:
+    how = "timed out" if ended.timed_out else f"exit code {ended.exit_code}"
+    return f"{how} · {ended.duration:.2f} s"

@@ -1,0 +1,153 @@
+"""`%%magpie`: from a cell's line and body to a job that is shown."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from magpie_local import MagpieError
+from magpie_local.view import words
+from notebook_ext import values
+from notebook_ext.background import Background
+from notebook_ext.cell import Foreground, Manner
+from notebook_ext.interrupts import Presses
+from notebook_ext.short import LeftRunning, shortened, usage
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+    from magpie_local import Job
+    from notebook_ext.frontend import Frontend
+    from notebook_ext.magics import MagpieMagics
+    from notebook_ext.options import CellOptions
+    from notebook_ext.session import Session
+
+#: How many times more lines a cell prints than a display shows.
+MANY = 50
+#: Options that mean something in a VM that is there already.
+_IN_VM = {"vm", "env", "secret", "timeout", "no_raise", "quiet"}
+
+
+class CellRun:
+    """One run of a cell.
+
+    Args:
+        magics: their settings.
+        options: what the cell's line says.
+        body: the script.
+    """
+
+    def __init__(self, magics: MagpieMagics, options: CellOptions, body: str) -> None:
+        self._magics = magics
+        self._options = options
+        self._body = body
+        self._session: Session = magics.session
+        self._frontend: Frontend = magics.frontend
+        self._shell: InteractiveShell = magics.shell
+
+    def run(self) -> None:
+        """Submit the job and show it.
+
+        Raises:
+            UsageError: something is asked for that can't be.
+            MagpieError: the job was not accepted, did not succeed, or was left.
+        """
+        wish = self._wish()
+        if not self._options.again:
+            self._check_rerun(str(wish["description"]))
+        with Presses() as presses:
+            presses.may_raise = True
+            try:
+                job = self._session.client.jobs.create(**wish)
+            except KeyboardInterrupt:
+                raise shortened(LeftRunning("Left before the job was accepted.", hint="")) from None
+            presses.may_raise = False
+            self._set(job)
+            if self._is_background():
+                self._show_behind(job)
+                return
+            Foreground(self._session, self._manner(), presses, self._ended).show(job)
+
+    def _is_background(self) -> bool:
+        return self._options.bg and self._frontend.is_interactive
+
+    def _show_behind(self, job: Job) -> None:
+        short = job.id[: words.SHORT]
+        if self._frontend.is_notebook:
+            magics = self._magics
+            Background(self._session, lines=magics.tail_lines, live=magics.live, changed=self._ended).show(job)
+        else:
+            print(f"job {short} runs in the background: %magpie attach {short}", file=sys.stderr)
+
+    def _manner(self) -> Manner:
+        return Manner(
+            is_notebook=self._frontend.is_notebook,
+            most_lines=self._magics.tail_lines * MANY,
+            live=self._magics.live,
+            quiet=self._options.quiet,
+            raises=self._magics.raise_on_error and not self._options.no_raise,
+        )
+
+    def _wish(self) -> dict[str, Any]:
+        """Return what jobs.create is called with."""
+        options, variables = self._options, self._shell.user_ns
+        return {
+            "name": options.name or f"cell {self._shell.execution_count}",
+            "script": self._body,
+            "vcpus": options.vcpus,
+            "memory_mb": options.memory,
+            "stateful": options.workspace is not None,
+            "workspace_id": options.workspace,
+            "workspace_size_gb": options.size,
+            "persistent": options.persistent,
+            "network": options.network,
+            "uploads": values.uploads(options.put),
+            "outputs": values.patterns(options.get),
+            "env": values.environment(options.env, variables),
+            "secret_env": values.secrets(options.secret, variables) or None,
+            "timeout": options.timeout if options.timeout is not None else self._magics.seconds,
+            "image": options.image or self._magics.image,
+            "description": self._frontend.cell,
+        }
+
+    def _check_rerun(self, cell: str) -> None:
+        """Refuse to start what still runs: a cell is easily run twice, its job is not wanted twice."""
+        if not cell:
+            return
+        for status in ("running", "pending"):
+            for job in self._session.client.jobs.list(limit=1000, status=status):
+                if job.description == cell and not job.is_final:
+                    short = job.id[: words.SHORT]
+                    raise usage(
+                        f"This cell's job {short} still runs: `%magpie attach {short}` shows it, `%magpie stop {short}`"
+                        " ends it, `%%magpie --again` starts another."
+                    )
+
+    def _set(self, job: Job) -> None:
+        if self._options.output is not None:
+            self._shell.user_ns[self._options.output] = job
+
+    def _ended(self, job: Job) -> str | None:
+        """Take what the job has left; returns what there is to say of it.
+
+        The variable gets the job as it ended, unless somebody has given it another value meanwhile.
+        """
+        name = self._options.output
+        if name is not None and getattr(self._shell.user_ns.get(name), "id", None) == job.id:
+            self._shell.user_ns[name] = self._session.client.jobs.get(job.id)
+        try:
+            if self._options.get and not values.fetch(self._session.client, job, self._options.get):
+                return f"nothing to bring back: no file is called {', '.join(self._options.get)}"
+        except (OSError, MagpieError) as error:
+            return f"not all could be brought back: {error}"
+        return None
+
+
+def in_vm_only(options: CellOptions) -> list[str]:
+    """Return the options that mean nothing beside --vm."""
+    default = type(options)()
+    return [
+        f"--{key.replace('_', '-')}"
+        for key in options.__slots__
+        if key not in _IN_VM and getattr(options, key) != getattr(default, key)
+    ]

@@ -1,0 +1,30 @@
+"""One thread with an asyncio loop, for all that goes on behind the cells: displays, followers, requests.
+
+The kernel's own loop stands still while a cell runs, and a thread for each job would be many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from concurrent.futures import Future
+
+T = TypeVar("T")
+
+
+class Worker:
+    """Runs coroutines; the thread begins with the first one, and never keeps the kernel from ending."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start `work`; from any thread."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._loop.run_forever, name="magpie notebook", daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
