@@ -126,6 +126,7 @@ def test_commands_and_keepers_have_no_pool(magpie: Callable[..., Any], place: An
     assert eventually(place.keepers)
     (keeper,) = place.keepers()
     kept = Path(f"/proc/{keeper}/environ").read_bytes().split(b"\0")
+    assert eventually(lambda: of_json(magpie("status", "--json", **pool))["leader"] == "other")
     told = of_json(magpie("status", "--json", **pool))
     assert magpie("rm", "--force", job_id).returncode == 0
 

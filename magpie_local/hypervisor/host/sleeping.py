@@ -133,8 +133,9 @@ def _checksum(descriptor: int) -> int:
 
 
 def _at_home(text: str, folder: str) -> str:
-    """Return the XML with the domain's own files in `folder`: that of a VM from the pool was moved under it."""
-    return text.replace(f"{_own_folder(text)}/", f"{folder}/")
+    """Return the XML with the domain's own files in `folder`, where that of a VM from the pool was moved under it."""
+    before = _own_folder(text)
+    return text if os.path.isdir(before) else text.replace(f"{before}/", f"{folder}/")
 
 
 @contextlib.contextmanager

@@ -204,7 +204,7 @@ async def test_a_fork_that_does_not_start_is_followed_by_a_cold_boot(world, temp
 
 
 async def test_a_fork_that_stays_silent_is_followed_by_a_cold_boot(world, templates_only, monkeypatch):
-    monkeypatch.setattr("magpie_local.engine.attempt._FORK_PATIENCE", 0.5)
+    monkeypatch.setattr("magpie_local.engine.limits.FORK_PATIENCE", 0.5)
     async with world.engine(warm=templates_only) as driven:
         await with_template(driven)
         world.faults.fork_silent = True
