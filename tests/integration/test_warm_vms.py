@@ -169,7 +169,9 @@ def _qemus(home: Path) -> list[str]:
 
 
 def _libvirt_host() -> psutil.Process:
-    (found,) = [child for child in psutil.Process().children() if host.__name__ in child.cmdline()]
+    # One that has ended and was not waited for yet has no command line.
+    children = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    (found,) = [child for child in children if host.__name__ in child.cmdline()]
     return found
 
 
