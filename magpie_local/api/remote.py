@@ -126,7 +126,8 @@ class RemoteService:
             if not record.persistent:
                 raise InvalidInput("job_id", job_id, "its VM ends with its script; create it with persistent=True")
             door = await asyncio.to_thread(self._engine.ports.doors.find, job_id)
-            sleeps = record.vm_state is VmState.ASLEEP
+            # One that comes back has a doorbell at its port until the wish is granted.
+            sleeps = record.vm_state is VmState.ASLEEP or record.wish is Wish.WAKE
             if door is not None and record.vm_state.is_alive and not sleeps:
                 return door
             if not record.needs_vm:

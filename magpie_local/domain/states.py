@@ -82,6 +82,7 @@ class EventKind(StrEnum):
     SLEEP_REQUESTED = "sleep_requested"
     WAKE_REQUESTED = "wake_requested"
     SLEEP_FAILED = "sleep_failed"
+    VM_REACHABLE = "vm_reachable"
     ADOPTED = "adopted"
     NOTE = "note"
 
@@ -127,8 +128,6 @@ VM_TABLE: dict[tuple[VmState, EventKind], VmState] = {
     (V.PAUSED, E.VM_RESUMED): V.READY,
     (V.READY, E.VM_ASLEEP): V.ASLEEP,
     (V.ASLEEP, E.VM_WOKEN): V.READY,
-    # It was wanted before it slept.
-    (V.READY, E.VM_WOKEN): V.READY,
     (V.BOOTING, E.VM_STOPPING): V.STOPPING,
     (V.READY, E.VM_STOPPING): V.STOPPING,
     (V.PAUSED, E.VM_STOPPING): V.STOPPING,
@@ -143,7 +142,8 @@ VM_TABLE: dict[tuple[VmState, EventKind], VmState] = {
 #: Which wishes an event leaves nothing of.
 FULFILS: dict[EventKind, frozenset[Wish]] = {
     E.VM_ASLEEP: frozenset({Wish.SLEEP}),
-    E.VM_WOKEN: frozenset({Wish.WAKE}),
+    # Not VM_WOKEN: from then on the VM is what counts, but nobody reaches it yet.
+    E.VM_REACHABLE: frozenset({Wish.WAKE}),
     E.SLEEP_FAILED: frozenset({Wish.SLEEP}),
     E.STOP_REQUESTED: frozenset(Wish),
     E.VM_STOPPING: frozenset(Wish),

@@ -82,7 +82,7 @@ class Keeping:
         if self._ledger.job.vm_state is not VmState.READY or (self._stands and not await self._go_on()):
             return False
         if wish is Wish.WAKE:
-            await self._ledger.record(EventKind.VM_WOKEN, {"text": "it did not sleep"})
+            await self._ledger.record(EventKind.VM_REACHABLE)
             self._used_at = self._ports.clock.monotonic()
         return (wish is Wish.SLEEP or await self._is_idle()) and await self._fall_asleep()
 

@@ -235,17 +235,25 @@ def _cards(mac: str) -> list[str]:
     The first is the job's own; the second is the way in for ssh (host.ways, `expose`).
     """
     return [
-        *_card(0, "magpie-card", mac, "magpie-net"),
-        *_card(1, "magpie-manage", _MANAGE_PREFIX + mac[2:], "magpie-manage-net"),
+        *_card(0, "magpie-card", mac, "magpie-net", "magpie-sink"),
+        *_card(1, "magpie-manage", _MANAGE_PREFIX + mac[2:], "magpie-manage-net", "magpie-manage-sink"),
     ]
 
 
-def _card(number: int, name: str, mac: str, network: str) -> list[str]:
+def _card(number: int, name: str, mac: str, network: str, sink: str) -> list[str]:
+    """Return a card on a hub of its own, and a second port of that, which takes what is sent and drops it.
+
+    On a hub where nobody else is, QEMU keeps a guest's first packet, and the card sends nothing any more: not even
+    when somebody comes, since it is never asked again.
+    """
     device = {
         "driver": "virtio-net-pci", "netdev": network, "id": name, "mac": mac, "romfile": "",
         "bus": "pcie.0", "addr": f"{_CARD_SLOT:#x}.{number:#x}", "multifunction": number == 0,
     }  # fmt: skip
-    return ["-netdev", f"hubport,id={network},hubid={number}", "-device", json.dumps(device)]
+    return [
+        "-netdev", f"hubport,id={network},hubid={number}", "-netdev", f"hubport,id={sink},hubid={number}",
+        "-device", json.dumps(device),
+    ]  # fmt: skip
 
 
 def _memory(spec: VmSpec) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +23,16 @@ if TYPE_CHECKING:
 
     from magpie_local import Job
 
-pytestmark = [pytest.mark.vm, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.vm,
+    pytest.mark.timeout(400),
+    # Keepers that this process has started go on without it, as they are meant to.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 #: What goes on in the background; what it counts is in its memory only, until somebody asks.
 BEATS = "(n=0; trap 'echo $n > /tmp/count' USR1; while true; do n=$((n+1)); sleep 0.1; done) & echo $! > /tmp/pid"
+TALK = "while true; do echo >/dev/udp/169.254.77.2/9; sleep 0.01; done"
 COUNT = "sudo kill -USR1 $(cat /tmp/pid); sleep 1; cat /tmp/count"
 
 
@@ -139,8 +148,6 @@ def test_a_vm_from_the_pool_wakes_though_its_template_and_image_have_gone(
         client.jobs.delete(job.id, force=True)
 
 
-# The keeper that this process has started goes on without it, as it is meant to.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_idle_vm_gives_its_memory_back_and_wakes_though_nobody_of_us_is_alive(
     vm_home: Path, image_folder: Path, qemus: Callable[[Path], list[int]],
     record_property: Callable[[str, object], None],
@@ -172,3 +179,46 @@ def test_an_idle_vm_gives_its_memory_back_and_wakes_though_nobody_of_us_is_alive
         until(lambda: client.jobs.get(job.id).vm_state == "asleep")
         assert client.jobs.exec(job.id, "cat /workspace/note").stdout == "note\n"
         client.jobs.delete(job.id, force=True)
+
+
+def test_a_card_that_sent_while_nobody_listened_is_not_silent_for_ever(client: Magpie) -> None:
+    """A VM that was to sleep sent something in the wrong moment, and was lost to ssh: once in three times."""
+    job = client.jobs.create("vm", f"({TALK}) </dev/null >/dev/null 2>&1 &", memory_mb=256, persistent=True)
+    port = client.jobs.ssh(job.id, timeout=120).port
+    client.jobs.wait(job.id, timeout=60)
+    runtime = client.jobs._runtime
+
+    async def listens_again() -> int:
+        ports = runtime._engine.ports
+        ((_, attempt),) = await ports.leader.unsettled()
+        await ports.sleepers.hide(attempt.vm_id)
+        await asyncio.sleep(1)
+        return await ports.vms.expose(attempt.vm_id, port)
+
+    assert runtime.call(listens_again()) == port
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        assert connection.recv(4) == b"SSH-"
+
+
+def test_by_the_command_line_alone_each_command_a_process_of_its_own_a_vm_that_talks_wakes(
+    vm_home: Path, image_folder: Path
+) -> None:
+    def magpie(*arguments: str) -> str:
+        environment = os.environ | {"MAGPIE_HOME": str(vm_home), "MAGPIE_IMAGES": str(image_folder)}
+        done = subprocess.run(
+            [sys.executable, "-m", "magpie_local.cli", *arguments],
+            env=environment, capture_output=True, text=True, timeout=180, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    job_id = magpie("run", "--detach", "--persistent", "--memory", "256MB", "--", "true").split()[-1]
+    try:
+        magpie("wait", job_id)
+        magpie("exec", job_id, "--", "bash", "-c", f"({TALK}) </dev/null >/dev/null 2>&1 & echo $! >/tmp/pid")
+        for _ in range(3):
+            magpie("sleep", job_id)
+            assert magpie("exec", job_id, "--", "sh", "-c", "kill -0 $(cat /tmp/pid) && echo talks") == "talks\n"
+    finally:
+        magpie("rm", "--force", job_id)
+    assert doorbells(vm_home) == []

@@ -414,7 +414,11 @@ async def test_the_newest_wish_to_a_vm_counts_and_is_done_with_when_it_is_grante
     assert [one.id for one, _ in await store.leader.unsettled()] == [job.id]
     assert await store.jobs.ask_vm(job.id, Wish.SLEEP) == asleep
     await store.jobs.ask_vm(job.id, Wish.WAKE)
-    awake = await store.leader.record(attempt, E.VM_WOKEN)
+    woken = await store.leader.record(attempt, E.VM_WOKEN)
+    assert woken is not None
+    # Somebody must see to it that it can be reached.
+    assert (woken.vm_state, woken.wish, woken.is_attended) == (VmState.READY, Wish.WAKE, True)
+    awake = await store.leader.record(attempt, E.VM_REACHABLE)
     assert awake is not None
     assert (awake.vm_state, awake.wish) == (VmState.READY, None)
 

@@ -37,7 +37,8 @@ def user() -> Iterator[pwd.struct_passwd]:
     """An ordinary user, with a home of a short path, of whom nothing stays."""
     if os.geteuid() != 0:
         pytest.skip("not root: this run tests an ordinary user already")
-    with tempfile.TemporaryDirectory(prefix="mgu") as home:
+    # Not below TMPDIR: sockets lie below it, and CI's folder and this one are too much for their paths.
+    with tempfile.TemporaryDirectory(prefix="mgu", dir="/var/tmp") as home:
         name = f"magpie-test-{os.getpid()}"
         subprocess.run(["useradd", "--no-create-home", "--home-dir", home, name], check=True)
         made = pwd.getpwnam(name)

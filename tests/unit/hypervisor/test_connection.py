@@ -160,7 +160,7 @@ async def test_a_refused_first_open_is_told_at_once(rig):
     began = time.monotonic()
     with pytest.raises(HypervisorUnavailable, match="no hypervisor here"):
         await rig.connection.call("list", budget=10)
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 async def test_a_root_that_is_released_soon_is_waited_for(rig):

