@@ -149,10 +149,11 @@ class AsyncJobs(Picturing):
 
     @asynccontextmanager
     async def forward(
-        self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1"
-    ) -> AsyncIterator[tuple[str, int]]:
-        """Make a TCP port of the VM's own loopback reachable here while the context is open; gives (host, port)."""
-        opening = self._runtime.remote.forward(job_id, guest_port, local_port, local_host)
+        self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1",
+        guest_host: str = "127.0.0.1",
+    ) -> AsyncIterator[tuple[str, int]]:  # fmt: skip
+        """Make a TCP port of the VM reachable here while the context is open; gives (host, port)."""
+        opening = self._runtime.remote.forward(job_id, guest_port, local_port, local_host, guest_host)
         bound = await self._runtime.await_call(opening.__aenter__())
         try:
             yield bound

@@ -218,16 +218,21 @@ class Jobs(Picturing):
             on_output=on_output,
         ))  # fmt: skip
 
-    def forward(self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1") -> Forward:
-        """Make a TCP port of the VM's own loopback reachable here, for as long as the result is not closed.
+    def forward(
+        self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1",
+        guest_host: str = "127.0.0.1",
+    ) -> Forward:  # fmt: skip
+        """Make a TCP port of the VM reachable here, for as long as the result is not closed.
 
         Args:
             job_id: a persistent job.
             guest_port: what the service in the VM listens on.
             local_port: 0 takes a free one.
             local_host: this machine's loopback, unless another address is named.
+            guest_host: the address that the service listens on: the VM's own loopback, or its `ipv6_lease`, say.
         """
-        return Forward(self._runtime, self._runtime.remote.forward(job_id, guest_port, local_port, local_host))
+        opening = self._runtime.remote.forward(job_id, guest_port, local_port, local_host, guest_host)
+        return Forward(self._runtime, opening)
 
     def files(self, job_id: str) -> JobFiles:
         """Return the files of a persistent job's VM."""

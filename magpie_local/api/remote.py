@@ -98,11 +98,14 @@ class RemoteService:
 
     @asynccontextmanager
     async def forward(
-        self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1"
-    ) -> AsyncIterator[tuple[str, int]]:
-        """Make a port of the VM's own loopback reachable here, as long as the context is open; gives (host, port)."""
+        self, job_id: str, guest_port: int, local_port: int = 0, local_host: str = "127.0.0.1",
+        guest_host: str = "127.0.0.1",
+    ) -> AsyncIterator[tuple[str, int]]:  # fmt: skip
+        """Make a port of the VM reachable here, as long as the context is open; gives (host, port)."""
         shell = await self.shell(job_id)
-        async with shell.forward(guest_port, local_port=local_port, local_host=local_host) as bound:
+        async with shell.forward(
+            guest_port, guest_host=guest_host, local_port=local_port, local_host=local_host
+        ) as bound:  # fmt: skip
             yield bound
 
     async def _door(self, job_id: JobId, timeout: float | None) -> Door:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -183,20 +183,21 @@ It lasts until Ctrl-C.
     "--local-port", type=click.IntRange(0, 65535), default=0, help="Port of this machine; default: a free one."
 )
 @click.option("--local-host", default="127.0.0.1", show_default=True, help="Address of this machine to publish it on.")
+@click.option("--guest-host", default="127.0.0.1", show_default=True, help="Address that the service listens on.")
 @json_option
 @pass_session
-def forward(session: Session, *, job_id: str, guest_port: int, local_port: int, local_host: str, as_json: bool) -> None:
+def forward(session: Session, /, *, job_id: str, guest_port: int, as_json: bool, **addresses: Any) -> None:
     """Make a service in the VM of a persistent job reachable on this machine."""
     with session.client() as client:
-        _forward(session, client, ids.resolve(client, job_id), guest_port, local_port, local_host, as_json)
+        _forward(session, client, ids.resolve(client, job_id), guest_port, addresses, as_json)
 
 
 def _forward(
-    session: Session, client: Magpie, job_id: str, guest_port: int, local_port: int, local_host: str, as_json: bool
+    session: Session, client: Magpie, job_id: str, guest_port: int, addresses: dict[str, Any], as_json: bool
 ) -> None:
     ended = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    with client.jobs.forward(job_id, guest_port, local_port, local_host) as bound, suppress(KeyboardInterrupt):
+    with client.jobs.forward(job_id, guest_port, **addresses) as bound, suppress(KeyboardInterrupt):
         if as_json:
             print_json({"host": bound.host, "port": bound.port, "guest_port": guest_port})
         else:

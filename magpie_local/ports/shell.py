@@ -209,11 +209,12 @@ class Shell(Protocol):
         ...
 
     def forward(
-        self, guest_port: int, *, local_port: int = 0, local_host: str = "127.0.0.1"
+        self, guest_port: int, *, guest_host: str = "127.0.0.1", local_port: int = 0, local_host: str = "127.0.0.1"
     ) -> AbstractAsyncContextManager[tuple[str, int]]:
-        """Make a TCP port of the VM's own loopback reachable here while the context is open; gives (host, port).
+        """Make a TCP port of the VM reachable here while the context is open; gives (host, port).
 
         Args:
+            guest_host: the IP address that the service listens on, as the VM sees it.
             local_host: the IP address to listen on. Anything but a loopback address opens the port to others.
             local_port: 0 takes any that is free.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from urllib.request import urlopen
 
 import pytest
 
@@ -47,6 +48,11 @@ def fetched(client: Magpie, network: str, *hosts: str) -> list[str]:
 def test_a_peer_is_reached_by_address_and_by_its_jobs_name(client: Magpie, server: Job) -> None:
     hosts = ("data-base", str(server.address), f"[{server.address6}]")
     assert fetched(client, "lab", *hosts) == ["served"] * 3
+
+
+def test_its_durable_address_is_reached_through_a_forward(client: Magpie, server: Job) -> None:
+    with client.jobs.forward(server.id, 8000, guest_host=str(server.address6)) as bound:
+        assert urlopen(f"http://{bound.host}:{bound.port}/page", timeout=30).read() == b"served\n"
 
 
 @pytest.mark.parametrize("network", ["other", "none"])

@@ -33,7 +33,6 @@ _SOCKETS, _LISTENING = "/proc/net/tcp", "0A"
 _TEXT = """\
 ListenAddress {address}
 Port {port}
-AddressFamily inet
 HostKey {host_key}
 AuthorizedKeysFile {keys}
 AuthenticationMethods publickey

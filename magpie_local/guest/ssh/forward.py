@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from magpie_local.guest.ssh.link import SshLink
 
-#: The guest's side of every forward: its own loopback, so that services need not listen to anybody else.
-_GUEST_HOST = "127.0.0.1"
 _CHUNK = 64 * 1024
 #: Makes close() drop what is unsent and reset (struct linger: on, 0 seconds).
 _NO_LINGER = struct.pack("ii", 1, 0)
@@ -31,9 +29,9 @@ _log = logging.getLogger("magpie.ssh")
 
 @asynccontextmanager
 async def forward(
-    link: SshLink, guest_port: int, *, local_port: int = 0, local_host: str = "127.0.0.1"
+    link: SshLink, guest_port: int, *, guest_host: str = "127.0.0.1", local_port: int = 0, local_host: str = "127.0.0.1"
 ) -> AsyncIterator[tuple[str, int]]:
-    """Forward TCP connections to a port of the VM's loopback while the context is open; gives (host, port).
+    """Forward TCP connections to a port of an address of the VM while the context is open; gives (host, port).
 
     Each connection asks for the SSH connection anew, so the forward outlives one that broke.
 
@@ -43,8 +41,8 @@ async def forward(
     """
     _check_port("guest_port", guest_port, least=1)
     _check_port("local_port", local_port, least=0)
-    host = _address(local_host)
-    relay = _Relay(link, guest_port)
+    host = _address("local_host", local_host)
+    relay = _Relay(link, _address("guest_host", guest_host), guest_port)
     try:
         server = await asyncio.start_server(relay.serve, host, local_port)
     except OSError as error:
@@ -60,8 +58,9 @@ async def forward(
 class _Relay:
     """Connects whoever comes to the same port of the VM."""
 
-    def __init__(self, link: SshLink, guest_port: int) -> None:
+    def __init__(self, link: SshLink, guest_host: str, guest_port: int) -> None:
         self._link = link
+        self._guest_host = guest_host
         self._guest_port = guest_port
         self._serving: set[asyncio.Task[Any]] = set()
 
@@ -94,7 +93,7 @@ class _Relay:
     async def _open(
         self, connection: asyncssh.SSHClientConnection
     ) -> tuple[asyncssh.SSHReader[bytes], asyncssh.SSHWriter[bytes]]:
-        return await connection.open_connection(_GUEST_HOST, self._guest_port, encoding=None)
+        return await connection.open_connection(self._guest_host, self._guest_port, encoding=None)
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
@@ -135,11 +134,11 @@ def _check_port(field: str, port: int, *, least: int) -> None:
         raise InvalidInput(field, port, f"a number from {least} to 65535")
 
 
-def _address(host: str) -> str:
-    """Return the one address to listen on: a name could stand for several, and nothing for all there are."""
+def _address(field: str, host: str) -> str:
+    """Return the one address that is meant: a name could stand for several, and nothing for all there are."""
     if host == "localhost":
         return "127.0.0.1"
     try:
         return str(ipaddress.ip_address(host))
     except ValueError as error:
-        raise InvalidInput("local_host", host, "an IP address") from error
+        raise InvalidInput(field, host, "an IP address") from error

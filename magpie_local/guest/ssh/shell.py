@@ -106,10 +106,12 @@ class SshShell:
         )  # fmt: skip
 
     def forward(
-        self, guest_port: int, *, local_port: int = 0, local_host: str = "127.0.0.1"
+        self, guest_port: int, *, guest_host: str = "127.0.0.1", local_port: int = 0, local_host: str = "127.0.0.1"
     ) -> AbstractAsyncContextManager[tuple[str, int]]:
-        """Make a TCP port of the VM's loopback reachable here while the context is open; gives (host, port)."""
-        return forward(self._link, guest_port, local_port=local_port, local_host=local_host)
+        """Make a TCP port of the VM reachable here while the context is open; gives (host, port)."""
+        return forward(
+            self._link, guest_port, guest_host=guest_host, local_port=local_port, local_host=local_host
+        )  # fmt: skip
 
     async def close(self) -> None:
         """Close the connection, and end what still runs on it."""

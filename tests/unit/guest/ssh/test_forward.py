@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextlib.asynccontextmanager
-async def echo() -> AsyncIterator[int]:
+async def echo(host: str = "127.0.0.1") -> AsyncIterator[int]:
     """A service that sends back what it gets, and ends when its peer does."""
 
     serving = set()
@@ -30,7 +30,7 @@ async def echo() -> AsyncIterator[int]:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(serve, host, 0)
     yield server.sockets[0].getsockname()[1]
     server.close()
     await asyncio.wait({task for task in serving if task is not None} or {asyncio.create_task(asyncio.sleep(0))})
@@ -57,6 +57,14 @@ async def test_the_local_port_can_be_chosen(shell, unused_tcp_port):
     async with echo() as there, shell.forward(there, local_port=unused_tcp_port) as address:
         assert address == ("127.0.0.1", unused_tcp_port)
         assert await ask(address, b"hello") == b"hello"
+
+
+async def test_the_service_may_listen_on_another_address_than_loopback(shell):
+    async with echo("127.0.0.3") as there, shell.forward(there, guest_host="127.0.0.3") as address:
+        assert await ask(address, b"hello") == b"hello"
+    with pytest.raises(InvalidInput, match="guest_host"):
+        async with shell.forward(80, guest_host="elsewhere"):
+            pass
 
 
 async def test_many_connections_carry_many_bytes_at_once(shell):
