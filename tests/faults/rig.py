@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ class Rig:
     accepted: list[str] = field(default_factory=list)
     program: Path = CHILD
     children: list[subprocess.Popen[str]] = field(default_factory=list)
+    #: Seconds for what ends with its engine to have ended.
+    patience: float = 3.0
 
     @classmethod
     def at(cls, folder: Path, **env: str) -> Rig:
@@ -111,7 +114,8 @@ class Rig:
             assert job["vm_state"] in ("none", "gone"), f"I6: {job['id']} still has a VM"
             self._check_story(self.story(job["id"]))
             self._check_log(job)
-        assert not self.leftovers(), f"I6: left behind: {self.leftovers()}"
+        left = self.leftovers()
+        assert not left, f"I6: left behind: {left}"
         self._check_database()
 
     def _check_story(self, kinds: list[str]) -> None:
@@ -129,11 +133,14 @@ class Rig:
 
     def leftovers(self) -> list[str]:
         """Return what should have gone: sockets, disks, files of VMs without a job, and processes."""
+        give_up = time.monotonic() + self.patience
+        while (processes := self.processes()) and time.monotonic() < give_up:
+            time.sleep(0.02)
         sockets = [str(path) for path in (self.run / "c").glob("*")]
         doors = [str(path) for path in (self.home / "doors").glob("*")]
         disks = [str(path) for path in (self.home / "jobs").glob("*/*/scratch.qcow2")]
         warm = [str(path) for path in (self.home / "warm").glob("*")]
-        return sockets + doors + disks + warm + self._processes()
+        return sockets + doors + disks + warm + processes
 
     @property
     def run(self) -> Path:
@@ -152,16 +159,18 @@ class Rig:
                     found.append(int(process.name))
         return found
 
-    def _processes(self) -> list[str]:
-        """Return the command lines that name this state directory: VMs, agents, scripts."""
+    def processes(self) -> list[str]:
+        """Return the command lines of all others that name this state directory there or in their environment.
+
+        These are engines, VMs, agents, scripts. A zombie names nothing.
+        """
+        names = (os.fsencode(self.home), os.fsencode(self.run))
         found = []
-        for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
-            try:
-                text = cmdline.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if str(self.home) in text and "pytest" not in text:
-                found.append(text)
+        for process in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                command, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
+                if int(process.name) != os.getpid() and any(name in command + environment for name in names):
+                    found.append(command.replace(b"\0", b" ").decode(errors="replace"))
         return found
 
     def _check_database(self) -> None:

@@ -6,21 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from magpie_local import Magpie, config
 from magpie_local.engine.faults import SLEEP_POINTS
-from tests.faults.rig import Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from magpie_local import Job
+    from tests.faults.rig import Rig
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -35,15 +33,6 @@ with Magpie() as client:
     client.jobs.wake(job.id)
     client.jobs.stop(job.id)
 """
-
-
-@pytest.fixture
-def rig() -> Iterator[Rig]:
-    # Not below pytest's own folder: processes that name that are passed over.
-    with tempfile.TemporaryDirectory(prefix="mgs") as folder:
-        made = Rig.at(Path(folder), MAGPIE_TEMPLATES="0", MAGPIE_POOL="0")
-        yield made
-        made.clean()
 
 
 def run(rig: Rig, crash_at: str = "") -> int:
@@ -81,7 +70,7 @@ def test_killed_at_each_point_the_vm_is_awake_or_asleep(rig, point):
 
 
 def agents(rig: Rig) -> list[str]:
-    return [text for text in rig._processes() if "guest.agent" in text]
+    return [text for text in rig.processes() if "guest.agent" in text]
 
 
 def test_the_points_are_passed_in_order_and_nothing_is_left(rig):
