@@ -156,6 +156,7 @@ class WorkspaceExists(MagpieError):
     """There is a workspace, or a snapshot, of that name already."""
 
     code = "workspace_exists"
+    exit_code = 2
 
 
 class WorkspaceInUse(MagpieError):
@@ -165,6 +166,7 @@ class WorkspaceInUse(MagpieError):
     """
 
     code = "workspace_in_use"
+    exit_code = 2
 
 
 class WorkspaceDamaged(MagpieError):
@@ -198,6 +200,7 @@ class NetworkInUse(MagpieError):
     """
 
     code = "network_in_use"
+    exit_code = 2
 
 
 class JobActive(MagpieError):
@@ -207,6 +210,7 @@ class JobActive(MagpieError):
     """
 
     code = "job_active"
+    exit_code = 2
 
 
 class JobFailed(MagpieError):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from magpie_local.api.farewell import members_left
 from magpie_local.api.models import Confirmation
 from magpie_local.domain.network import network_spec
+from magpie_local.domain.sizes import format_count
 from magpie_local.errors import NetworkNotFound
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class NetworkInfo:
     jobs: int
 
     def __repr__(self) -> str:
-        return f"<Network {self.name} {self.cidr} {self.jobs} jobs>"
+        return f"<Network {self.name} {self.cidr} {format_count(self.jobs, 'job')}>"
 
     def to_json(self) -> dict[str, object]:
         """Return plain values."""

@@ -17,8 +17,8 @@ from magpie_local.cli.jobs import job_argument
 from magpie_local.cli.quantities import DURATION, environment
 from magpie_local.cli.secrets import secret_environment
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
-from magpie_local.domain.sizes import format_bytes
-from magpie_local.errors import HostError, InvalidInput
+from magpie_local.domain.sizes import format_bytes, format_count
+from magpie_local.errors import HostError, InvalidInput, JobNotFound, StateError, VmUnreachable
 
 if TYPE_CHECKING:
     from typing import Unpack
@@ -139,7 +139,8 @@ def cp(session: Session, *, source: str, destination: str, replace: bool) -> Non
             report = client.jobs.files(ids.resolve(client, identity)).upload(source, path, replace=replace)
     for note in report.notes:
         session.narrate(f"left out: {note}")
-    session.narrate(f"{report.files} files, {report.folders} folders, {format_bytes(report.size)}")
+    counts = f"{format_count(report.files, 'file')}, {format_count(report.folders, 'folder')}"
+    session.narrate(f"{counts}, {format_bytes(report.size)}")
 
 
 @click.command(
@@ -174,7 +175,7 @@ Examples:
   magpie forward 3f2a 5432 --local-port 5432
 
 \b
-It lasts until Ctrl-C.
+It lasts until Ctrl-C, or until the VM has gone.
 """
 )
 @job_argument
@@ -205,7 +206,19 @@ def _forward(
         sys.stdout.flush()
         session.narrate("until Ctrl-C")
         while not ended.wait(1.0):
-            pass
+            # Whoever connects from now on would wait, and be refused in the end.
+            if _is_gone(client, job_id):
+                raise VmUnreachable(f"The VM of job {job_id} is gone.")
+
+
+def _is_gone(client: Magpie, job_id: str) -> bool:
+    """Return whether the job's VM has gone; as long as the store can't be read, it has not."""
+    try:
+        return client.jobs.get(job_id).vm_state == "gone"
+    except JobNotFound:
+        return True
+    except StateError:
+        return False
 
 
 def _pass_on(stream: str, data: bytes) -> None:

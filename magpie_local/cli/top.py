@@ -13,7 +13,7 @@ import click
 from magpie_local.cli import completion, ids, render
 from magpie_local.cli.quantities import DURATION
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
-from magpie_local.domain.sizes import MIB, format_bytes, format_seconds
+from magpie_local.domain.sizes import MIB, format_bytes, format_count, format_seconds
 from magpie_local.errors import JobNotFound
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def total_line(usage: Sequence[JobUsage], cores: int) -> str:
     """Return the sums of a table: `2 VMs · CPU 117% of 4 cores · memory 1.2 GiB`."""
     samples = [one.sample for one in usage if one.sample is not None]
     cpu, memory = sum(sample.cpu for sample in samples), sum(sample.memory for sample in samples)
-    vms, host = _counted(len(samples), "VM"), _counted(cores, "core")
+    vms, host = format_count(len(samples), "VM"), format_count(cores, "core")
     return f"{vms} · CPU {100 * cpu:.0f}% of {host} · memory {format_bytes(memory)}"
 
 
@@ -143,10 +143,6 @@ def _row(usage: JobUsage) -> tuple[str, ...]:
 
 def _weight(usage: JobUsage) -> tuple[float, int]:
     return (-1.0, 0) if usage.sample is None else (round(usage.sample.cpu, 2), usage.sample.memory)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _is_terminal() -> bool:

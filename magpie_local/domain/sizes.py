@@ -59,6 +59,11 @@ def format_bytes(count: float) -> str:
     return f"{count:.1f} TiB"
 
 
+def format_count(count: int, noun: str) -> str:
+    """Return a count with its noun for a person: `1 file`, `2 files`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def format_seconds(seconds: float) -> str:
     """Return a duration for a person: `0.42 s`, `3 min 05 s`, `2 h 04 min`."""
     if seconds < 60:

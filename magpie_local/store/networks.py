@@ -14,6 +14,7 @@ from magpie_local.domain.network import (
     member_address6,
     ula_prefix,
 )
+from magpie_local.domain.sizes import format_count
 from magpie_local.errors import LeaseTaken, NetworkInUse, NetworkNotFound
 from magpie_local.store.identity import read_id
 from magpie_local.store.rows import member_record, network_record
@@ -129,7 +130,7 @@ def _create(session: Session, *, spec: NetworkSpec, now: float) -> NetworkRecord
 def _remove(session: Session, *, name: str) -> None:
     found = _present(session, name)
     if found.jobs:
-        raise NetworkInUse(f"{found.jobs} jobs are on the network {name}, or wait for it.")
+        raise NetworkInUse(f"The network {name} is in use by {format_count(found.jobs, 'job')}.")
     session.run("delete_network", name=name)
 
 

@@ -31,9 +31,9 @@ def test_a_network_that_a_job_is_on_stays(home) -> None:
         waiting = client.jobs.create("waiting", "true", memory_mb=64, network="backend")
 
         assert json.loads(home.type("networks", "list", "--json")[0])[0]["jobs"] == 1
-        out, err = home.type("networks", "remove", "backend", code=255)
+        out, err = home.type("networks", "remove", "backend", code=2)
         assert (out, len(err.splitlines())) == ("", 2)
-        assert "backend" in err
+        assert "network backend is in use by 1 job" in err
 
         client.jobs.delete(waiting.id, force=True)
         home.type("networks", "remove", "backend")

@@ -72,7 +72,7 @@ def test_cp_copies_both_ways_and_overwrites_only_when_told(home, kept: str, tmp_
     there = f"{kept[:8]}:{tmp_path}/there"
 
     _, told = home.type("cp", str(tmp_path / "tree"), there)
-    assert "1 files, " in told
+    assert "1 file, " in told
     assert "left out: " in told
     home.type("cp", there, str(tmp_path / "back"))
     assert (tmp_path / "back" / "one").read_text() == "1"
@@ -104,6 +104,18 @@ def test_forward_lasts_until_it_is_told_to_end(home, kept: str) -> None:
     assert (process.returncode, rest) == (0, b"")
     assert (bound["host"], bound["guest_port"]) == ("127.0.0.1", port)
     assert err == b"until Ctrl-C\n"
+
+
+def test_forward_ends_with_the_vm(home, client, kept: str) -> None:
+    command = [sys.executable, "-c", home.command, "forward", kept, "80"]
+    with subprocess.Popen(command, env=home.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"127.0.0.1:")
+        client.jobs.stop(kept)
+        _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 255
+    assert f"The VM of job {kept} is gone".encode() in err
 
 
 def _answer_once(service: socket.socket) -> None:

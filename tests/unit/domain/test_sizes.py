@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from magpie_local.domain.sizes import GIB, KIB, MIB, format_bytes, format_seconds, parse_duration, parse_size
+from magpie_local.domain.sizes import (
+    GIB,
+    KIB,
+    MIB,
+    format_bytes,
+    format_count,
+    format_seconds,
+    parse_duration,
+    parse_size,
+)
 from magpie_local.errors import InvalidInput
 
 
@@ -60,3 +69,7 @@ def test_seconds_are_shown_for_a_person(seconds, text):
 @given(st.integers(0, 10**15))
 def test_a_whole_number_of_bytes_is_read_as_itself(count):
     assert parse_size("memory", str(count)) == count
+
+
+def test_one_of_something_is_no_plural():
+    assert [format_count(count, "file") for count in range(3)] == ["0 files", "1 file", "2 files"]
