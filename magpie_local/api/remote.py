@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from magpie_local.api.shells import ShellCache
     from magpie_local.domain.ids import JobId
+    from magpie_local.domain.job import JobRecord
     from magpie_local.engine.engine import Engine
     from magpie_local.ports.doors import Door
     from magpie_local.ports.shell import Shell, ShellFiles
@@ -50,7 +51,7 @@ class RemoteService:
         Raises:
             JobNotFound, VmUnreachable, WaitTimeout.
         """
-        door = await self._door(parse_job_id(job_id), timeout)
+        _, door = await self._door(parse_job_id(job_id), timeout)
         target = door.target
         return SshInfo(
             host=target.host, port=target.port, username=target.username, command=door.command, alias=door.alias,
@@ -89,8 +90,7 @@ class RemoteService:
 
     async def shell(self, job_id: str) -> Shell:
         """Return a connection to the VM, which others share."""
-        parsed = parse_job_id(job_id)
-        return await self._shells.get(parsed, await self._door(parsed, PATIENCE))
+        return await self._shells.get(*await self._door(parse_job_id(job_id), PATIENCE))
 
     async def files(self, job_id: str) -> ShellFiles:
         """Return the VM's files."""
@@ -108,8 +108,8 @@ class RemoteService:
         ) as bound:  # fmt: skip
             yield bound
 
-    async def _door(self, job_id: JobId, timeout: float | None) -> Door:
-        """Return a job's door as soon as it is there, and leads to a VM that is awake.
+    async def _door(self, job_id: JobId, timeout: float | None) -> tuple[JobRecord, Door]:
+        """Return a job and its door as soon as that is there, and leads to a VM that is awake.
 
         Raises:
             JobNotFound: there is no such job.
@@ -132,7 +132,7 @@ class RemoteService:
             # One that comes back has a doorbell at its port until the wish is granted.
             sleeps = record.vm_state is VmState.ASLEEP or record.wish is Wish.WAKE
             if door is not None and record.vm_state.is_alive and not sleeps:
-                return door
+                return record, door
             if not record.needs_vm:
                 raise VmUnreachable(f"The VM of job {job_id} is gone.")
             if sleeps and not asked:

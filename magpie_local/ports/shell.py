@@ -23,6 +23,8 @@ OnProgress: TypeAlias = "Callable[[str, int], None]"
 OUTPUT_LIMIT = 16 * MIB
 #: Most bytes of a file that is read into memory.
 READ_LIMIT = 64 * MIB
+#: Seconds after which a connection that nobody uses is closed: it would keep its VM awake.
+LINGER = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,7 +173,10 @@ class ShellFiles(Protocol):
 
 
 class Shell(Protocol):
-    """A VM that one can work in. All calls share one connection, which is made anew when it broke."""
+    """A VM that one can work in.
+
+    All calls share one connection, which is made anew when it broke, or was closed because nobody used it.
+    """
 
     @property
     def files(self) -> ShellFiles:
@@ -232,8 +237,12 @@ class Shell(Protocol):
 class Shells(Protocol):
     """Opens shells."""
 
-    async def connect(self, target: SshTarget) -> Shell:
+    async def connect(self, target: SshTarget, *, linger: float = LINGER) -> Shell:
         """Connect to a VM's SSH server; waits a moment for one that is just starting.
+
+        Args:
+            linger: seconds after which the connection is closed while no command, copy or forward uses it; the next
+                makes a new one.
 
         Raises:
             SshUnavailable: nothing answers, or it refuses our key.

@@ -93,10 +93,11 @@ class SshFilesOfVm:
     @contextlib.asynccontextmanager
     async def _session(self, path: str, what: str) -> AsyncIterator[asyncssh.SFTPClient]:
         """Give the SFTP session; errors from within are told as ours."""
-        sftp = await self._link.sftp()
         try:
-            with told_as_ssh_errors(f"{path!r} {what}"):
-                yield sftp
+            with self._link.in_use():
+                sftp = await self._link.sftp()
+                with told_as_ssh_errors(f"{path!r} {what}"):
+                    yield sftp
         except SshLost:
             self._link.drop_sftp()
             raise

@@ -49,7 +49,8 @@ async def forward(
         raise PortUnavailable(f"{local_host}:{local_port} can't be listened on: {error.strerror}.") from error
     try:
         name = server.sockets[0].getsockname()
-        yield name[0], name[1]
+        with link.in_use():
+            yield name[0], name[1]
     finally:
         server.close()
         await relay.close()

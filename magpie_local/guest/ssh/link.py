@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import asyncssh
 
 from magpie_local.errors import HostKeyMismatch, SshError, SshLost, SshUnavailable
+from magpie_local.ports.shell import LINGER
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -37,11 +38,23 @@ _log = logging.getLogger("magpie.ssh")
 
 
 class SshLink:
-    """The connection to one target. It belongs to one event loop."""
+    """The connection to one target. It belongs to one event loop.
 
-    def __init__(self, target: SshTarget, *, patience: float = PATIENCE) -> None:
+    Args:
+        target: where the server is.
+        patience: seconds within which a connection must come about.
+        linger: seconds after which one is closed that nobody uses.
+    """
+
+    def __init__(self, target: SshTarget, *, patience: float = PATIENCE, linger: float = LINGER) -> None:
         self.target = target
         self._patience = patience
+        self._linger = linger
+        self._users = 0
+        #: Closes the connection, unless somebody uses it before.
+        self._timer: asyncio.TimerHandle | None = None
+        #: Connections that nobody used, while they are closed.
+        self._parting: set[asyncio.Task[None]] = set()
         self._connection: asyncssh.SSHClientConnection | None = None
         #: The SFTP session, and the connection it is part of.
         self._sftp: tuple[asyncssh.SFTPClient, asyncssh.SSHClientConnection] | None = None
@@ -68,6 +81,20 @@ class SshLink:
         if attempt.cancelled():
             raise self._was_closed()
         return attempt.result()
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the connection as long as the context is open."""
+        self._users += 1
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not (self._users or self._closed):
+                self._timer = asyncio.get_running_loop().call_later(self._linger, self._rest)
 
     async def using(self, do: Callable[[asyncssh.SSHClientConnection], Awaitable[T]]) -> T:
         """Return what `do` makes of the connection; where that turns out broken, it is called again with a new one.
@@ -104,21 +131,30 @@ class SshLink:
     async def close(self) -> None:
         """Close the connection; no new one is made from now on."""
         self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
             await asyncio.wait((self._connecting,))
+        if self._parting:
+            await asyncio.wait(self._parting)
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
-            try:
-                async with asyncio.timeout(_GOODBYE):
-                    await connection.wait_closed()
-            except TimeoutError:
-                connection.abort()
+            await _part(connection)
+
+    def _rest(self) -> None:
+        """Close the connection, which nobody uses; the next who wants one makes it anew."""
+        connection, self._connection, self._sftp = self._connection, None, None
+        if connection is not None:
+            _log.debug("%s: closed, unused for %g s", self._where(), self._linger)
+            task = asyncio.create_task(_part(connection), name="ssh goodbye")
+            self._parting.add(task)
+            task.add_done_callback(self._parting.discard)
 
     async def _connect(self) -> asyncssh.SSHClientConnection:
-        self._connection = await self._persevere()
-        return self._connection
+        with self.in_use():  # those who asked for it may all have left by the time it is there
+            self._connection = await self._persevere()
+            return self._connection
 
     async def _persevere(self) -> asyncssh.SSHClientConnection:
         clock = asyncio.get_running_loop().time
@@ -174,6 +210,16 @@ class SshLink:
 
     def _where(self) -> str:
         return f"The SSH server at {self.target.host}:{self.target.port}"
+
+
+async def _part(connection: asyncssh.SSHClientConnection) -> None:
+    """Close a connection in order, within reason."""
+    connection.close()
+    try:
+        async with asyncio.timeout(_GOODBYE):
+            await connection.wait_closed()
+    except TimeoutError:
+        connection.abort()
 
 
 async def _start_sftp(

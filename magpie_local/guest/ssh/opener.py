@@ -6,6 +6,8 @@ import asyncio
 import importlib
 from typing import TYPE_CHECKING
 
+from magpie_local.ports.shell import LINGER
+
 if TYPE_CHECKING:
     from magpie_local.guest.ssh.shell import SshShell
     from magpie_local.ports.shell import SshTarget
@@ -14,8 +16,11 @@ if TYPE_CHECKING:
 class SshShells:
     """Opens SSH connections to VMs (the Shells port)."""
 
-    async def connect(self, target: SshTarget) -> SshShell:
+    async def connect(self, target: SshTarget, *, linger: float = LINGER) -> SshShell:
         """Connect to a VM's SSH server; waits a moment for one that is just starting.
+
+        Args:
+            linger: seconds after which a connection that nobody uses is closed.
 
         Raises:
             SshUnavailable: nothing answers, or it refuses our key.
@@ -23,6 +28,6 @@ class SshShells:
         """
         # A third of a second, during which the loop goes on with its other work.
         module = await asyncio.to_thread(importlib.import_module, "magpie_local.guest.ssh.shell")
-        shell: SshShell = module.SshShell(target)
+        shell: SshShell = module.SshShell(target, linger=linger)
         await shell.open()
         return shell

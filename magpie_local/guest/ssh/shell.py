@@ -17,7 +17,7 @@ from magpie_local.guest.ssh.forward import forward
 from magpie_local.guest.ssh.guard import Guard
 from magpie_local.guest.ssh.link import SshLink
 from magpie_local.guest.ssh.session import CommandSession, abandon
-from magpie_local.ports.shell import OUTPUT_LIMIT, ShellResult
+from magpie_local.ports.shell import LINGER, OUTPUT_LIMIT, ShellResult
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -42,10 +42,15 @@ _log = logging.getLogger("magpie.ssh")
 
 
 class SshShell:
-    """A VM reached over SSH (the Shell port). It belongs to one event loop."""
+    """A VM reached over SSH (the Shell port). It belongs to one event loop.
 
-    def __init__(self, target: SshTarget) -> None:
-        self._link = SshLink(target)
+    Args:
+        target: where it is.
+        linger: seconds after which a connection that nobody uses is closed.
+    """
+
+    def __init__(self, target: SshTarget, *, linger: float = LINGER) -> None:
+        self._link = SshLink(target, linger=linger)
         self._files = SshFilesOfVm(self._link)
         self._slots = asyncio.Semaphore(MAX_COMMANDS)
         self._guard: Guard | None = None
@@ -91,7 +96,8 @@ class SshShell:
             ours = CommandSession(mark(nonce), limit=limit, on_output=on_output)
             self._running.add(ours)
             try:
-                timed_out = await self._run(ours, wrapped, stdin or b"", timeout)
+                with self._link.in_use():
+                    timed_out = await self._run(ours, wrapped, stdin or b"", timeout)
             finally:
                 self._running.discard(ours)
         if ours.failed.done():
@@ -196,10 +202,14 @@ class SshShell:
 
     async def _until_ended(self, ending: Coroutine[Any, Any, None]) -> None:
         """Wait for an ending; it goes on when the wait is cancelled."""
-        task = asyncio.create_task(ending, name="end ssh command")
+        task = asyncio.create_task(self._on_the_link(ending), name="end ssh command")
         self._endings.add(task)
         task.add_done_callback(self._endings.discard)
         await asyncio.shield(task)
+
+    async def _on_the_link(self, ending: Coroutine[Any, Any, None]) -> None:
+        with self._link.in_use():
+            await ending
 
     async def _end(self, channel: Channel, ours: CommandSession) -> None:
         """End a command's process group, and close its channel once the last output is here."""
