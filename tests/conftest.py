@@ -1,4 +1,4 @@
-"""What all tests share: the base image, built once, and the count of tests that ran on real VMs."""
+"""What all tests share: the base image, built once, an empty store, and the count of tests on real VMs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,13 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from _pytest.terminal import TerminalReporter
+
+    from magpie_local.domain.layout import Layout
+    from magpie_local.store import Store
+    from magpie_local.testing.clock import ManualClock
 
 _NO_VM = "--no-vm was given"
 #: Seconds for a test on real VMs that names no limit of its own.
@@ -82,6 +86,32 @@ def image_folder(pytestconfig: pytest.Config) -> Path:
     folder = Path(os.environ.get("MAGPIE_IMAGES") or f"/var/tmp/magpie-images-test-{os.getuid()}")
     asyncio.run(build("base", folder, progress=_teller(pytestconfig)))
     return folder
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    """The paths of a state directory that is not there yet."""
+    from magpie_local.domain.layout import Layout
+
+    return Layout(tmp_path / "state", tmp_path / "run")
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that goes on only when it is told to."""
+    from magpie_local.testing.clock import ManualClock
+
+    return ManualClock(now=1000.0)
+
+
+@pytest.fixture
+async def store(layout: Layout, clock: ManualClock) -> AsyncIterator[Store]:
+    """An empty store, which leads."""
+    from magpie_local.store import open_store
+
+    async with open_store(layout, clock) as store:
+        await store.leader.lead()
+        yield store
 
 
 def _teller(config: pytest.Config) -> Callable[[str], None]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zlib
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -281,7 +280,3 @@ async def test_the_fingerprint_is_the_same_for_every_connection(world, hyperviso
     first = (await hypervisor.open()).fingerprint
     await hypervisor.close()
     assert (await hypervisor.open()).fingerprint == first != ""
-
-
-def test_the_engine_of_another_process_is_python():
-    compile(ENGINE, str(Path(__file__)), "exec")

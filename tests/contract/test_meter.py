@@ -51,6 +51,20 @@ def until(world, read):
     return cpu
 
 
+@pytest.fixture
+def around(runner, read):
+    """Return what reads a VM before a script, and once that has said a word."""
+
+    async def both(script: bytes, word: bytes) -> tuple[Reading, Reading]:
+        async with runner.session() as (spec, session):
+            before = await read(spec.id)
+            await session.run(runner.order(spec, script))
+            await runner.wait_for_output(spec, word)
+            return before, await read(spec.id)
+
+    return both
+
+
 async def test_a_vm_that_never_was_has_no_reading(world, hypervisor):
     assert world.meter.read([new_vm_id()]) == {}
     assert world.meter.read([]) == {}
@@ -90,22 +104,14 @@ async def test_a_busy_loop_takes_one_core_and_an_idle_or_paused_vm_none(world, h
         await until(spec.id, *_ONE_CORE)
 
 
-async def test_memory_that_the_guest_touches_counts(world, hypervisor, runner, read):
+async def test_memory_that_the_guest_touches_counts(around):
     touch = b"python3 -c \"x = b'x' * (64 << 20); print('touched', flush=True); input()\" < <(sleep 600)"
-    async with runner.session() as (spec, session):
-        before = await read(spec.id)
-        await session.run(runner.order(spec, touch))
-        await runner.wait_for_output(spec, b"touched")
-        after = await read(spec.id)
+    before, after = await around(touch, b"touched")
     assert 56 * MIB < after.memory - before.memory < 160 * MIB
 
 
-async def test_what_ended_in_a_vm_has_been_counted(world, hypervisor, runner, read):
+async def test_what_ended_in_a_vm_has_been_counted(around):
     busy = b"python3 -c 'import time\nwhile time.process_time() < 0.5: pass'; echo done; sleep 600"
-    async with runner.session() as (spec, session):
-        before = await read(spec.id)
-        await session.run(runner.order(spec, busy))
-        await runner.wait_for_output(spec, b"done")
-        after = await read(spec.id)
+    before, after = await around(busy, b"done")
     # An emulated guest counts as its own what its host gave to others.
     assert 0.15 < after.cpu_seconds - before.cpu_seconds < 2.0

@@ -9,41 +9,21 @@ import pytest
 
 from magpie_local.domain.ids import new_job_id
 from magpie_local.domain.job import Outcome
-from magpie_local.domain.layout import Layout
 from magpie_local.domain.spec import JobSpec
 from magpie_local.domain.states import EventKind, ScriptState, VmState, Wish
 from magpie_local.errors import IllegalTransition, InvalidInput, JobNotFound, LeadershipLost
 from magpie_local.store import open_store
-from magpie_local.testing.clock import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from magpie_local.domain.ids import JobId
     from magpie_local.domain.job import Attempt, JobRecord
+    from magpie_local.domain.layout import Layout
     from magpie_local.store import Store
+    from magpie_local.testing.clock import ManualClock
 
 E, S, V = EventKind, ScriptState, VmState
 
 SUCCESS = Outcome(kind=E.EXITED, state=S.SUCCEEDED, exit_code=0)
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(tmp_path / "state", tmp_path / "run")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(now=1000.0)
-
-
-@pytest.fixture
-async def store(layout: Layout, clock: ManualClock) -> AsyncIterator[Store]:
-    async with open_store(layout, clock) as store:
-        await store.leader.lead()
-        yield store
 
 
 async def add(store: Store, name: str = "job", **fields: object) -> JobRecord:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from magpie_local.domain.ids import new_job_id
-from magpie_local.domain.layout import Layout
 from magpie_local.domain.spec import JobSpec
 from magpie_local.domain.workspace import DiskId, DiskRecord
 from magpie_local.errors import (
@@ -19,31 +18,10 @@ from magpie_local.errors import (
     WorkspaceNotFound,
 )
 from magpie_local.store import open_store
-from magpie_local.testing.clock import ManualClock
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
-
     from magpie_local.domain.job import JobRecord
     from magpie_local.store import Store
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(tmp_path / "state", tmp_path / "run")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(now=1000.0)
-
-
-@pytest.fixture
-async def store(layout: Layout, clock: ManualClock) -> AsyncIterator[Store]:
-    async with open_store(layout, clock) as store:
-        await store.leader.lead()
-        yield store
 
 
 def disk(name: str, parent: str | None = None) -> DiskRecord:

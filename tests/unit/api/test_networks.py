@@ -29,6 +29,7 @@ def test_a_job_that_is_over_never_keeps_its_network_or_its_address(client: Magpi
         for _ in range(2):
             client.jobs.run_and_wait("job", "true", memory_mb=64, network=name, ipv6_lease=name)
         client.networks.remove(name)
+        assert client.networks.list() == []
 
 
 def test_a_job_that_goes_on_keeps_both(client: Magpie, monkeypatch: pytest.MonkeyPatch) -> None:

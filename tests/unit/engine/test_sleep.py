@@ -53,6 +53,16 @@ async def awake(driven: Driven, job_id: JobId) -> JobRecord:
     return job
 
 
+async def end(driven: Driven, job_id: JobId) -> None:
+    await driven.stop(job_id)
+    await driven.ended(job_id)
+
+
+async def wake(driven: Driven, job_id: JobId) -> None:
+    await ask(driven, job_id, Wish.WAKE)
+    await awake(driven, job_id)
+
+
 async def texts(driven: Driven, job_id: JobId) -> str:
     return "\n".join(str(event.detail.get("text", "")) for event in await driven.story(job_id))
 
@@ -69,15 +79,13 @@ async def test_a_vm_that_nobody_uses_sleeps_and_wakes_when_it_is_asked(world):
         assert world.doorbells.hung == {vm_id: port}
         assert files.asleep.stat().st_mode & 0o777 == 0o600
         driven.sleepers.connections[vm_id] = 1
-        await ask(driven, job_id, Wish.WAKE)
-        await awake(driven, job_id)
+        await wake(driven, job_id)
         await until(lambda: not files.asleep.exists() and not world.doorbells.hung)
         assert driven.ports.doors.find(job_id).target.port == port == await driven.ports.vms.expose(vm_id)
         assert not await driven.engine.work_left() or (await driven.job(job_id)).idle_pause
         driven.sleepers.connections[vm_id] = 0
         await driven.until(job_id, state_is(VmState.ASLEEP))
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await end(driven, job_id)
 
 
 async def until(holds: Any) -> None:
@@ -98,8 +106,7 @@ async def test_a_vm_with_a_connection_stays_awake(world):
         driven.sleepers.connections[vm_id] = 0
         await driven.until(job_id, state_is(VmState.ASLEEP))
         assert not await driven.engine.work_left()
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await end(driven, job_id)
 
 
 async def test_a_sleeping_vm_takes_no_room_and_waits_for_room_to_wake(world):
@@ -114,8 +121,7 @@ async def test_a_sleeping_vm_takes_no_room_and_waits_for_room_to_wake(world):
         assert (await driven.job(first)).vm_state is VmState.ASLEEP
         await driven.stop(second)
         await awake(driven, first)
-        await driven.stop(first)
-        await driven.ended(first)
+        await end(driven, first)
 
 
 @pytest.mark.parametrize("error", [HostDiskFull("There is no room."), HostError("It broke.")])
@@ -129,8 +135,7 @@ async def test_a_vm_that_can_not_be_saved_goes_on_and_says_why(world, error):
         assert job.vm_state is VmState.READY
         assert error.message in await texts(driven, job_id)
         await until(lambda: not world.doorbells.hung)
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await end(driven, job_id)
 
 
 async def test_a_wake_that_fails_is_tried_again(world):
@@ -145,8 +150,7 @@ async def test_a_wake_that_fails_is_tried_again(world):
         assert vm_id in world.doorbells.hung
         world.faults.load_error = None
         await awake(driven, job_id)
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await end(driven, job_id)
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage"])
@@ -170,8 +174,7 @@ async def test_a_wish_to_wake_that_comes_while_it_falls_asleep_is_not_lost(world
         await driven.ports.wishes.ask_vm(job_id, Wish.WAKE)
         driven.engine.bell.ring()
         await awake(driven, job_id)
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await end(driven, job_id)
 
 
 async def test_the_next_engine_wakes_a_vm_after_the_host_was_rebooted(world):
@@ -182,10 +185,8 @@ async def test_the_next_engine_wakes_a_vm_after_the_host_was_rebooted(world):
     world.doorbells.hung.clear()
     async with world.engine() as driven:
         await until(lambda: vm_id in world.doorbells.hung)
-        await ask(driven, job_id, Wish.WAKE)
-        await awake(driven, job_id)
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await wake(driven, job_id)
+        await end(driven, job_id)
 
 
 async def test_a_port_that_was_taken_meanwhile_is_replaced(world):
@@ -194,8 +195,7 @@ async def test_a_port_that_was_taken_meanwhile_is_replaced(world):
         vm_id = await put_to_sleep(driven, job_id)
         before = driven.ports.doors.find(job_id)
         thief = await asyncio.start_server(lambda *_: None, "127.0.0.1", before.target.port)
-        await ask(driven, job_id, Wish.WAKE)
-        await awake(driven, job_id)
+        await wake(driven, job_id)
         await until(lambda: driven.ports.doors.find(job_id) != before)
         after = driven.ports.doors.find(job_id)
         assert after.target.port == await driven.ports.vms.expose(vm_id) != before.target.port
@@ -204,24 +204,21 @@ async def test_a_port_that_was_taken_meanwhile_is_replaced(world):
             while f"port {before.target.port} is somebody else's now" not in await texts(driven, job_id):
                 await asyncio.sleep(0.02)
         thief.close()
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await end(driven, job_id)
 
 
 async def test_a_sleeping_vm_is_stopped_without_being_woken_unless_it_has_a_workspace(world):
     async with world.engine() as driven:
         plain = await kept(driven)
         await put_to_sleep(driven, plain)
-        await driven.stop(plain)
-        await driven.ended(plain)
+        await end(driven, plain)
         assert "vm_woken" not in await driven.kinds(plain)
         assert not world.layout.attempt(plain, 1).asleep.exists()
         assert world.doorbells.hung == {}
         stateful = await kept(driven, stateful=True, workspace_id="mine")
         await put_to_sleep(driven, stateful)
         assert (await driven.ports.workspaces.get("mine")).in_use_by == stateful
-        await driven.stop(stateful)
-        await driven.ended(stateful)
+        await end(driven, stateful)
         assert "vm_woken" in await driven.kinds(stateful)
 
 
@@ -231,5 +228,4 @@ async def test_nothing_is_asked_of_a_vm_that_is_not_kept(world):
         await driven.running(job_id)
         job = await driven.ports.wishes.ask_vm(job_id, Wish.SLEEP)
         assert job.wish is None
-        await driven.stop(job_id)
-        await driven.ended(job_id)
+        await end(driven, job_id)

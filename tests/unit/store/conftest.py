@@ -1,4 +1,4 @@
-"""A state directory, a clock and an open store for the store's own tests."""
+"""Small file systems for the store's own tests."""
 
 from __future__ import annotations
 
@@ -8,36 +8,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from magpie_local.domain.layout import Layout
-from magpie_local.store import open_store
-from magpie_local.testing.clock import ManualClock
-
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
-
-    from magpie_local.store import Store
 
 
 class MountTmpfs(Protocol):
     def __call__(self, size: str) -> Path: ...
-
-
-@pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(tmp_path / "state", tmp_path / "run")
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(now=1000.0)
-
-
-@pytest.fixture
-async def store(layout: Layout, clock: ManualClock) -> AsyncIterator[Store]:
-    async with open_store(layout, clock) as store:
-        await store.leader.lead()
-        yield store
 
 
 @pytest.fixture
