@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import time
 import urllib.request
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,13 @@ cd /tmp && echo "$NAME" > page
 (python3 -m http.server 8000 --bind :: >/dev/null 2>&1 &)
 until curl -sf localhost:8000/page; do sleep 0.1; done
 """
+#: Knows a word that is in its memory only, until somebody asks.
+KNOW = """
+read -r word </proc/sys/kernel/random/uuid
+(trap 'echo "$word" >/tmp/word' USR1; while :; do sleep 0.1; done) </dev/null >/dev/null 2>&1 &
+echo $! >/tmp/pid
+"""
+ASK = "sudo kill -USR1 $(cat /tmp/pid); until [ -s /tmp/word ]; do sleep 0.1; done; cat /tmp/word; sudo rm /tmp/word"
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +103,24 @@ def test_a_vm_that_stays_is_worked_in_by_ssh_and_its_workspace_stays_after_it(cl
     assert (workspace.is_clean, workspace.in_use_by) == (True, None)
     after = client.jobs.run_and_wait("after", "cat note", memory_mb=256, stateful=True, workspace_id="my-project")
     assert client.jobs.get_logs(after.id) == "first\nsecond\n"
+
+
+def test_a_vm_that_nobody_uses_sleeps_and_ssh_finds_it_as_it_was(client: Magpie) -> None:
+    vm = client.jobs.create("dozer", KNOW, memory_mb=256, persistent=True, idle_pause=2)
+    assert client.jobs.wait(vm.id, timeout=120).status == "running"
+    door = client.jobs.ssh(vm.id)
+    word = client.jobs.exec(vm.id, ASK).stdout
+    assert len(word) == 37
+
+    # This client is still open: its connection is not in use, and keeps nobody awake.
+    give_up = time.monotonic() + 60
+    while client.jobs.get(vm.id).vm_state != "asleep":
+        assert time.monotonic() < give_up, client.jobs.story(vm.id)
+        time.sleep(0.1)
+
+    assert program(*shlex.split(door.command), ASK) == word
+    assert "vm_woken" in [event.kind for event in client.jobs.story(vm.id)]
+    client.jobs.delete(vm.id, force=True)
 
 
 def program(*command: str) -> str:

@@ -78,7 +78,7 @@ def test_the_contracts_hold_for_an_ordinary_user(prepared, record_property):
 def test_an_ordinary_user_does_what_people_do_every_day(prepared, record_property):
     done = _run_tests(prepared, EVERYDAY)
 
-    record_property("vm_tests", _count(done, least=2))
+    record_property("vm_tests", _count(done, least=3))
 
 
 def _count(done: subprocess.CompletedProcess[str], *, least: int) -> int:
