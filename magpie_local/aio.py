@@ -14,9 +14,8 @@ from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.outputs import AsyncJobOutputs
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
-from magpie_local.api.workspace_faces import AsyncWorkspaces
 from magpie_local.errors import ClientClosed
-from magpie_local.picture import Picturing
+from magpie_local.picture import PicturedAsyncWorkspaces, Picturing
 from magpie_local.remote import AsyncJobFiles, leave
 
 if TYPE_CHECKING:
@@ -57,7 +56,7 @@ class AsyncMagpie:
         self._release.atexit = False  # the runtime ends itself, before finalizers run
         self.jobs = AsyncJobs(runtime)
         self.templates = AsyncTemplates(runtime)
-        self.workspaces = AsyncWorkspaces(runtime)
+        self.workspaces = PicturedAsyncWorkspaces(runtime)
         self.networks = AsyncNetworks(runtime)
         self.monitoring = AsyncMonitoring(runtime)
 

@@ -14,9 +14,8 @@ from magpie_local.api.options import with_job_options, with_veil
 from magpie_local.api.outputs import JobOutputs
 from magpie_local.api.runtime import Runtime, next_batch
 from magpie_local.api.settings import client_settings
-from magpie_local.api.workspace_faces import Workspaces
 from magpie_local.errors import ClientClosed
-from magpie_local.picture import Picturing
+from magpie_local.picture import PicturedWorkspaces, Picturing
 from magpie_local.remote import Forward, JobFiles
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Magpie:
         self._release.atexit = False  # the runtime ends itself, before finalizers run
         self.jobs = Jobs(runtime)
         self.templates = Templates(runtime)
-        self.workspaces = Workspaces(runtime)
+        self.workspaces = PicturedWorkspaces(runtime)
         self.networks = Networks(runtime)
         self.monitoring = Monitoring(runtime)
 

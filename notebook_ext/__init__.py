@@ -17,13 +17,17 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
     Raises:
         InvalidInput: [tool.magpie_local] of the project's pyproject.toml says something that is not allowed.
     """
+    from notebook_ext import hook
     from notebook_ext.magics import register
 
     register(shell)
+    hook.load(shell)
 
 
 def unload_ipython_extension(shell: InteractiveShell) -> None:
     """Take the magics away; jobs, their displays and the client stay."""
+    from notebook_ext import hook
     from notebook_ext.magics import unregister
 
+    hook.unload()
     unregister(shell)

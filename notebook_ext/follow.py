@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from magpie_local import AsyncMagpie, Job, LogChunk
+    from notebook_ext.source import Source
 
 #: Seconds between two looks at a job's state; its output and its end are told at once.
 _LOOK = 0.5
@@ -27,7 +28,7 @@ class Follower:
         news: called whenever there is something new; on the worker's thread.
     """
 
-    def __init__(self, client: AsyncMagpie, job: Job, news: Callable[[], None]) -> None:
+    def __init__(self, client: AsyncMagpie | Source, job: Job, news: Callable[[], None]) -> None:
         self.job = job
         self.ended = False
         #: Why it could not be followed to its end.

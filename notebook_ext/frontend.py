@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import uuid
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from IPython.display import display, update_display
@@ -12,7 +13,7 @@ from IPython.display import display, update_display
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-    Bundle = dict[str, str]
+    Bundle = dict[str, Any]
 
 _NO = {"", "0", "false", "no", "off"}
 
@@ -44,6 +45,16 @@ class Frontend:
         if os.environ.get("MAGPIE_NONINTERACTIVE", "").lower() not in _NO:
             return False
         return not self.is_notebook or self.cell_id is not None
+
+    @property
+    def has_widgets(self) -> bool:
+        """Whether widgets can be shown: ipywidgets is there, a notebook, somebody before it, and they are wanted.
+
+        A kernel can't know whether its front end draws widgets; MAGPIE_WIDGETS=0 says that it does not.
+        """
+        if os.environ.get("MAGPIE_WIDGETS", "1").lower() in _NO:
+            return False
+        return self.is_notebook and self.is_interactive and find_spec("ipywidgets") is not None
 
     @property
     def cell(self) -> str:

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
 
 T = TypeVar("T")
@@ -24,7 +24,14 @@ class Worker:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Start `work`; from any thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._running())
+
+    def call(self, act: Callable[..., object], *values: object) -> None:
+        """Have `act` called with `values` on the worker's thread; from any thread, and returns at once."""
+        self._running().call_soon_threadsafe(act, *values)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             threading.Thread(target=self._loop.run_forever, name="magpie notebook", daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        return self._loop

@@ -40,7 +40,7 @@ class Client(Protocol):
     def interrupt(self, job_id: str) -> Any:
         """Send it SIGINT."""
 
-    def _picture(self, job: Job) -> dict[str, str]:
+    def _picture(self, job: Job) -> dict[str, Any]:
         """Return how a notebook shows it."""
 
     @property
@@ -84,7 +84,7 @@ class JobHandle:
         """Return the job when it has ended. An interrupt of the awaiting cell lands within a fifth of a second."""
         return self._ended().__await__()
 
-    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, Any]:
         client: Client | None = getattr(self, "_client", None)
         return {"text/plain": repr(self)} if client is None else client._picture(cast("Job", self))
 

@@ -23,14 +23,40 @@ _NAME, _SENTENCE = 80, 500
 
 def job_html(snapshot: Snapshot) -> str:
     """Return a job as HTML that stands alone: no script, nothing loaded, at most 60 KB."""
-    job = snapshot.job
     log = log_html(snapshot.lines)
-    parts = (
-        _head(snapshot), _facts(job), _sentences(snapshot), _meters(snapshot), _log(job, log),
-        _foot(snapshot, log.count),
-    )  # fmt: skip
-    style = COLOURED_JOB_STYLE if log.coloured else JOB_STYLE
-    return framed(style, "".join(parts), _safe(f"job {job.name}: {words.state(job)}", _NAME))
+    body = head_html(snapshot) + pane_html(snapshot.job, log) + foot_html(snapshot, log.count)
+    return framed(COLOURED_JOB_STYLE if log.coloured else JOB_STYLE, body, label_html(snapshot.job))
+
+
+def head_html(snapshot: Snapshot) -> str:
+    """Return what stands above a job's output, for a frame with the views' style: state, facts, sentences, curves."""
+    return _head(snapshot) + _facts(snapshot.job) + _sentences(snapshot) + _meters(snapshot)
+
+
+def label_html(job: Job) -> str:
+    """Return a job's name and state for readers of screens."""
+    return _safe(f"job {job.name}: {words.state(job)}", _NAME)
+
+
+def pane_html(job: Job, log: LogHtml) -> str:
+    """Return a job's output in a pane that can be scrolled, at its end at first; nothing where there is none."""
+    if not log.count:
+        return ""
+    label = _safe(f"output of job {job.name}", _NAME)
+    # A list that is laid out upwards is scrolled to its end from the start, without a script.
+    return f"<div class='ml' tabindex='0' role='region' aria-label='{label}'><pre>{log.html}</pre></div>\n"
+
+
+def foot_html(snapshot: Snapshot, shown: int) -> str:
+    """Return what stands below a job's output, of which `shown` lines are shown: how to see more, and the shell."""
+    parts = []
+    if share := _share(snapshot, shown):
+        parts.append(f"<span>{share}: <code>{escape(_whole(snapshot.job))}</code></span>")
+    elif not shown:
+        parts.append("<span>no output</span>" if snapshot.job.is_final else "<span>no output yet</span>")
+    if snapshot.ssh:
+        parts.append(f"<span>shell: <code>{_safe(snapshot.ssh, _SENTENCE)}</code></span>")
+    return f"<div class='mf'>{' '.join(parts)}</div>" if parts else ""
 
 
 def job_text(snapshot: Snapshot) -> str:
@@ -120,25 +146,6 @@ def _meters(snapshot: Snapshot) -> str:
         f"<span class='mg'>{name} {curve} <b>{escape(value)}</b></span> " for name, value, curve in _gauges(snapshot)
     )
     return f"<div class='mm'>{gauges}</div>\n" if gauges else ""
-
-
-def _log(job: Job, log: LogHtml) -> str:
-    if not log.count:
-        return ""
-    label = _safe(f"output of job {job.name}", _NAME)
-    # A list that is laid out upwards is scrolled to its end from the start, without a script.
-    return f"<div class='ml' tabindex='0' role='region' aria-label='{label}'><pre>{log.html}</pre></div>\n"
-
-
-def _foot(snapshot: Snapshot, shown: int) -> str:
-    parts = []
-    if share := _share(snapshot, shown):
-        parts.append(f"<span>{share}: <code>{escape(_whole(snapshot.job))}</code></span>")
-    elif not shown:
-        parts.append("<span>no output</span>" if snapshot.job.is_final else "<span>no output yet</span>")
-    if snapshot.ssh:
-        parts.append(f"<span>shell: <code>{_safe(snapshot.ssh, _SENTENCE)}</code></span>")
-    return f"<div class='mf'>{' '.join(parts)}</div>" if parts else ""
 
 
 def _share(snapshot: Snapshot, shown: int) -> str | None:

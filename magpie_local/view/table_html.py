@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from magpie_local.view.job_html import state_html
 from magpie_local.view.plain import one_line
 from magpie_local.view.style import LIST_STYLE, framed
-from magpie_local.view.tables import Table, jobs_table, workspaces_table
+from magpie_local.view.tables import Table, files_table, jobs_table, snapshots_table, workspaces_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from magpie_local.api.models import Job
-    from magpie_local.api.workspace_info import WorkspaceInfo
+    from magpie_local.api.workspace_info import SnapshotInfo, WorkspaceInfo
+    from magpie_local.view.tables import Entry
 
 #: Rows shown of a list; the command line shows the rest.
 MOST = 200
@@ -39,6 +40,21 @@ def workspaces_html(workspaces: Sequence[WorkspaceInfo]) -> str:
     label = "no workspaces" if not workspaces else f"{len(workspaces):,} workspaces"
     table = _table_html(workspaces_table(workspaces[:MOST]), {})
     return framed(LIST_STYLE, table + _foot(label, len(workspaces), "magpie workspaces list"), escape(label))
+
+
+def snapshots_html(snapshots: Sequence[SnapshotInfo]) -> str:
+    """Return a table of a workspace's snapshots, at most 200 of them."""
+    label = f"{len(snapshots) or 'no'} snapshot{'' if len(snapshots) == 1 else 's'}"
+    table = _table_html(snapshots_table(snapshots[:MOST]), {})
+    return framed(LIST_STYLE, table + _foot(label, len(snapshots), "magpie workspaces snapshots"), escape(label))
+
+
+def files_html(entries: Sequence[Entry], folder: str) -> str:
+    """Return what is in a folder of a VM as a table, at most 200 entries."""
+    label = f"{len(entries) or 'no'} entr{'y' if len(entries) == 1 else 'ies'} in {one_line(folder, _CELL)}"
+    table = files_table(entries)
+    shown = Table(table.head, table.rows[:MOST], table.quantities)
+    return framed(LIST_STYLE, _table_html(shown, {}) + _foot(label, len(entries), "magpie ssh"), escape(label))
 
 
 def _table_html(table: Table, drawn: dict[int, list[str]]) -> str:

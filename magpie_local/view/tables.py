@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Protocol
 
 from magpie_local.domain.sizes import GIB, MIB, format_bytes, format_seconds
 from magpie_local.view.plain import cut
@@ -24,6 +25,26 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     #: The columns that hold quantities, by number.
     quantities: frozenset[int] = frozenset()
+
+
+class Entry(Protocol):
+    """An entry of a folder in a VM."""
+
+    @property
+    def name(self) -> str:
+        """Its name; the VM's choice, which may be anything."""
+
+    @property
+    def kind(self) -> str:
+        """What it is: file, folder, link or other."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    @property
+    def modified(self) -> float:
+        """Unix time, seconds."""
 
 
 def jobs_table(jobs: Iterable[Job]) -> Table:
@@ -70,6 +91,21 @@ def snapshots_table(snapshots: Iterable[SnapshotInfo]) -> Table:
     return Table(("Name", "Size", "Created"), tuple(rows), frozenset({1}))
 
 
+def files_table(entries: Iterable[Entry]) -> Table:
+    """Return what is in a folder, folders first."""
+    ordered = sorted(entries, key=lambda one: (one.kind != "folder", one.name))
+    rows = (
+        (
+            one.name + ("/" if one.kind == "folder" else ""),
+            one.kind,
+            format_bytes(one.size) if one.kind == "file" else "-",
+            moment(_time(one.modified)),
+        )
+        for one in ordered
+    )
+    return Table(("Name", "Kind", "Size", "Changed"), tuple(rows), frozenset({2}))
+
+
 def workspace_use(one: WorkspaceInfo) -> str:
     """Return who has a workspace, and how many want it; empty for nobody."""
     words = []
@@ -92,3 +128,11 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
     )
+
+
+def _time(seconds: float) -> datetime | None:
+    """Return a time that a VM has told; None where it can't be one."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).astimezone()
+    except (OverflowError, OSError, ValueError):
+        return None

@@ -26,6 +26,45 @@ ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 30.0
 
 
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Widgets:
+    """The widgets as their front end has them."""
+
+    def __init__(self) -> None:
+        #: Model id -> its state; what was closed is gone.
+        self.states: dict[str, dict[str, Any]] = {}
+        #: Model id -> how often its value was sent.
+        self.writes: dict[str, int] = {}
+
+    def hear(self, kind: str, content: dict[str, Any]) -> None:
+        """Take in a message."""
+        match kind:
+            case "comm_open":
+                self.states[content["comm_id"]] = dict(content["data"]["state"])
+            case "comm_msg" if content["data"].get("method") == "update":
+                self.states.setdefault(content["comm_id"], {}).update(content["data"]["state"])
+                self.writes[content["comm_id"]] = self.writes.get(content["comm_id"], 0) + 1
+            case "comm_close":
+                self.states.pop(content["comm_id"], None)
+
+    def within(self, model_id: str) -> Iterator[str]:
+        """Yield a widget and all its parts, in order."""
+        yield model_id
+        for child in self.states.get(model_id, {}).get("children", ()):
+            yield from self.within(child.removeprefix("IPY_MODEL_"))
+
+    def html(self, model_id: str) -> str:
+        """Return all HTML of a widget."""
+        parts = [self.states.get(one, {}) for one in self.within(model_id)]
+        return "\n".join(part["value"] for part in parts if part.get("_model_name") == "HTMLModel")
+
+    def find(self, model_id: str, **wanted: str) -> str:
+        """Return the first part of a widget whose state has these values."""
+        return next(one for one in self.within(model_id) if wanted.items() <= self.states.get(one, {}).items())
+
+
 @dataclass
 class Cell:
     """A cell as its front end sees it: what it has shown, and how its run has ended."""
@@ -34,13 +73,14 @@ class Cell:
     #: (stream, text) in order.
     streams: list[tuple[str, str]] = field(default_factory=list)
     #: Display id -> its bundle as it is now; those without an id by a number.
-    displays: dict[str, dict[str, str]] = field(default_factory=dict)
+    displays: dict[str, dict[str, Any]] = field(default_factory=dict)
     #: How often something was sent for this cell, and how many characters.
     messages: int = 0
     size: int = 0
     error: dict[str, Any] | None = None
     reply: dict[str, Any] | None = None
     is_idle: bool = False
+    widgets: Widgets = field(default_factory=Widgets)
 
     def text(self, stream: str = "stdout") -> str:
         """Return what was printed on a stream."""
@@ -48,8 +88,17 @@ class Cell:
 
     @property
     def shown(self) -> str:
-        """All that the displays show, as text."""
-        return "\n".join(bundle.get("text/plain", "") for bundle in self.displays.values())
+        """All that the displays show: widgets as HTML, others as text."""
+        return "\n".join(
+            self.widgets.html(bundle[VIEW]["model_id"]) if VIEW in bundle else bundle.get("text/plain", "")
+            for bundle in self.displays.values()
+        )
+
+    @property
+    def widget(self) -> str:
+        """The model id of the widget that it shows; empty where there is none (any more)."""
+        found = [bundle[VIEW]["model_id"] for bundle in self.displays.values() if VIEW in bundle]
+        return found[0] if found else ""
 
 
 class Notebook:
@@ -67,6 +116,7 @@ class Notebook:
         self.env = {**place.env, **env, "PYTHONPATH": str(ROOT), "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
         self.folder = folder
         self.cells: dict[str, Cell] = {}
+        self.widgets = Widgets()
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -110,7 +160,7 @@ class Notebook:
         if cell_id is not None:
             message["metadata"]["cellId"] = cell_id
         self.client.shell_channel.send(message)
-        cell = self.cells[message["header"]["msg_id"]] = Cell(message["header"]["msg_id"])
+        cell = self.cells[message["header"]["msg_id"]] = Cell(message["header"]["msg_id"], widgets=self.widgets)
         return cell
 
     def run(self, code: str, cell_id: str | None = "cell-1") -> Cell:
@@ -125,6 +175,22 @@ class Notebook:
         assert cell.error is None, cell.error
         assert "UsageError" not in cell.text("stderr"), cell.text("stderr")
         return cell
+
+    def click(self, model_id: str) -> None:
+        """Click a button of a widget."""
+        self._tell(model_id, {"method": "custom", "content": {"event": "click"}})
+
+    def enter(self, model_id: str, **state: object) -> None:
+        """Set something in a widget, as typing does, or choosing."""
+        self._tell(model_id, {"method": "update", "state": state, "buffer_paths": []})
+
+    def load_again(self, model_id: str) -> None:
+        """Ask for a widget as a page does that was loaded again."""
+        self._tell(model_id, {"method": "request_state"})
+
+    def _tell(self, model_id: str, data: dict[str, Any]) -> None:
+        message = self.client.session.msg("comm_msg", {"comm_id": model_id, "data": data})
+        self.client.shell_channel.send(message)
 
     def value(self, expression: str) -> str:
         """Return what an expression prints."""
@@ -159,6 +225,7 @@ class Notebook:
 
     def _hear(self, message: dict[str, Any]) -> None:
         content, kind = message["content"], message["msg_type"]
+        self.widgets.hear(kind, content)
         cell = self.cells.get(message["parent_header"].get("msg_id", ""))
         if kind == "update_display_data":  # it goes where the display is, whoever sends it
             identity = content["transient"]["display_id"]

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from magpie_local.api.workspace_info import WorkspaceInfo
+from magpie_local.api.workspace_info import SnapshotInfo, WorkspaceInfo
 from magpie_local.domain.sizes import GIB, MIB
-from magpie_local.view.table_html import jobs_html, workspaces_html
+from magpie_local.ports.shell import FileEntry
+from magpie_local.view.table_html import files_html, jobs_html, snapshots_html, workspaces_html
 from magpie_local.view.tables import Table, jobs_table, table_text
 
 if TYPE_CHECKING:
@@ -87,3 +88,30 @@ def test_the_terminal_shows_the_same_columns_in_capitals(a_job: MakeJob) -> None
 
 def test_a_terminals_columns_are_as_wide_as_their_widest_cell() -> None:
     assert table_text(Table(("A", "b"), (("long cell", "x"), ("y", "")))) == "A          B\nlong cell  x\ny"
+
+
+def a_file(name: str, kind: Any = "file", **fields: Any) -> FileEntry:
+    return FileEntry(name=name, kind=kind, mode=0o644, **{"size": 3 * MIB, "modified": MOMENT.timestamp()} | fields)
+
+
+def test_a_folder_is_a_table_with_folders_first(read: Read) -> None:
+    page = read(files_html([a_file("a.txt"), a_file("data", "folder"), a_file("zoo", "link")], "/workspace"))
+
+    assert page.text.index("data/") < page.text.index("a.txt") < page.text.index("zoo")
+    assert page.text.endswith("3 entries in /workspace")
+    assert page.text.count("3.0 MiB") == 1
+    assert read(files_html([], "/workspace")).text == "no entries in /workspace"
+
+
+@given(name=ANY, modified=st.floats() | st.integers(-(10**20), 10**20).map(float))
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_vm_may_call_its_files_anything(read: Read, name: str, modified: float) -> None:
+    read(files_html([a_file(name, modified=modified)], name))
+
+
+def test_snapshots_are_a_table(read: Read) -> None:
+    kept = SnapshotInfo(workspace="my-project", name="before", size_gb=20, created_at=MOMENT)
+
+    assert "before" in read(snapshots_html([kept])).text
+    assert read(snapshots_html([kept])).text.endswith("1 snapshot")
+    assert read(snapshots_html([])).text == "no snapshots"
