@@ -26,8 +26,11 @@ _PACE, _IDLE = 0.11, 1.0
 _BYTES = 150_000
 #: Seconds of CPU and memory that a face shows.
 _SAMPLES = 60
-#: Seconds that the end of a script waits for the address of the VM that it leaves behind.
-_PATIENCE = 2.0
+
+
+def goes_on(job: Job) -> bool:
+    """Return whether a job waits or runs; a persistent one runs as long as its VM stays."""
+    return job.status in ("pending", "running")
 
 
 class Face(Protocol):
@@ -78,7 +81,7 @@ class Watch:
         self._news.set()
 
     async def run(self, face: Face) -> None:
-        """Follow the job until its script has ended."""
+        """Follow the job until it has ended; a persistent one, until its VM is gone."""
         follower = Follower(self._source, self._job, self.wake)
         following = asyncio.ensure_future(follower.run())
         measuring = asyncio.ensure_future(self._measure())
@@ -91,11 +94,24 @@ class Watch:
             if self._live and not follower.ended:
                 await asyncio.sleep(max(_PACE, face.show(self.look()) / _BYTES))
         await following
-        measuring.cancel()
         self._feed(follower)
-        farewell = await self._farewell(reaching)
         note = str(follower.error) if follower.error else await asyncio.to_thread(self._changed, self._job)
-        face.end(self.look(note or farewell))
+        await self._stay(face, note)
+        measuring.cancel()
+        reaching.cancel()
+        self._ssh = self._ssh if goes_on(self._job) else None
+        face.end(self.look(note))
+
+    async def _stay(self, face: Face, note: str | None) -> None:
+        """Show the VM that a persistent job's script has left behind, until it is gone."""
+        with contextlib.suppress(MagpieError):  # the client was closed, say: what is known is shown
+            while goes_on(self._job):
+                if self._live:
+                    await asyncio.sleep(max(_PACE, face.show(self.look(note)) / _BYTES))
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), _IDLE)
+                self._news.clear()
+                self._job = await self._source.jobs.get(self._job.id)
 
     async def _measure(self) -> None:
         with contextlib.suppress(MagpieError):  # a face without curves is one all the same
@@ -115,12 +131,3 @@ class Watch:
         self._job = follower.job
         for chunk in follower.take():
             self._tail.feed(chunk)
-
-    async def _farewell(self, reaching: asyncio.Future[None]) -> str | None:
-        """Return what there is to say of the VM that the script leaves behind."""
-        if self._job.persistent and self._job.vm_state == "ready":
-            await asyncio.wait({reaching}, timeout=_PATIENCE)
-            return f"Its VM goes on: `%magpie stop {self._job.id[:8]}` ends it."
-        reaching.cancel()
-        self._ssh = None
-        return None

@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 #: What the views' style sheet leaves to do inside of widgets.
-STYLE = (
-    f"<style>.{SCOPE} .widget-html,.{SCOPE} .widget-html-content{{font:inherit;line-height:inherit;margin:0;"
-    f"min-width:0;height:auto;color:inherit;overflow:visible}}.{SCOPE} .magpie-bar{{flex-flow:row wrap;"
-    "align-items:center;gap:4px 8px;padding:4px 12px;overflow:visible;"
-    f"border-top:1px solid var(--line)}}.{SCOPE} .magpie-bar input:focus-visible,"
-    f".{SCOPE} .magpie-bar button:focus-visible,.{SCOPE} .magpie-bar select:focus-visible"
-    "{outline:2px solid var(--jp-brand-color1,#2f6feb);outline-offset:1px}</style>"
-)
+STYLE = f"""<style>
+.{SCOPE} .widget-html,.{SCOPE} .widget-html-content{{font:inherit;line-height:inherit;margin:0;min-width:0;height:auto;
+color:inherit;overflow:visible}}
+.{SCOPE} .{SCOPE}{{margin:0;border:0;border-radius:0}}
+.{SCOPE} .magpie-bar{{flex-flow:row wrap;align-items:center;gap:4px 8px;padding:4px 12px;overflow:visible;
+border-top:1px solid var(--line)}}
+.{SCOPE} .magpie-bar :is(input,button,select):focus-visible{{outline:2px solid var(--jp-brand-color1,#2f6feb);
+outline-offset:1px}}
+</style>"""
 
 
 class Frame(ipywidgets.VBox):  # type: ignore[misc]  # ipywidgets has no types
@@ -70,13 +71,13 @@ def choice(label: str, tooltip: str, changed: Callable[[], None]) -> Any:
 
 
 def offer(chooser: Any, options: Sequence[tuple[str, str]]) -> None:
-    """Have a list offer `options`, of (text, value); what was chosen stays so, where it is still there."""
+    """Have a list offer `options`, of (text, value); what was chosen stays so, or else the first is."""
     if tuple(options) == tuple(chooser.options):
         return
     chosen = chooser.value
     chooser.options = tuple(options)
-    if chosen in [value for _, value in options]:
-        chooser.value = chosen
+    values = [value for _, value in options]
+    chooser.value = chosen if chosen in values else values[0] if values else None
 
 
 def bar(*children: Any) -> Any:

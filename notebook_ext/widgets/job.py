@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class JobWidget(GivingWay):
-    """Shows a job until its script has ended, and leaves HTML.
+    """Shows a job until it has ended, a persistent one until its VM is gone, and leaves HTML.
 
     Args:
         host: what all widgets share.

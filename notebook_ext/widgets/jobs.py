@@ -11,6 +11,7 @@ from magpie_local.picture import recent_jobs
 from magpie_local.view.table_html import jobs_html
 from magpie_local.view.tables import jobs_table, table_text
 from magpie_local.view.words import SHORT
+from notebook_ext.watch import goes_on
 from notebook_ext.widgets import controls
 from notebook_ext.widgets.host import GivingWay
 from notebook_ext.widgets.stopping import StopButton
@@ -60,7 +61,7 @@ class JobsWidget(GivingWay):
 
     async def _run(self) -> None:
         with contextlib.suppress(MagpieError):  # the client was closed, say: what is known is shown
-            while not all(job.is_final for job in self._jobs):
+            while any(map(goes_on, self._jobs)):
                 await asyncio.sleep(_PACE)
                 self._jobs = await recent_jobs(self._source.jobs.list)
                 self._show()
@@ -70,7 +71,7 @@ class JobsWidget(GivingWay):
 
     def _show(self) -> None:
         controls.write(self._table, jobs_html(self._jobs))
-        active = [job for job in self._jobs if not job.is_final]
+        active = filter(goes_on, self._jobs)
         controls.offer(self._choice, [(f"{job.id[:SHORT]} {job.name}", job.id) for job in active])
         self._stop.look()
 

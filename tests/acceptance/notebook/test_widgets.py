@@ -212,6 +212,7 @@ def test_the_jobs_are_a_table_with_states_of_now(notebook, watched):
     assert "2 jobs: 2 running" in table.shown
     choice = part(notebook, table, description="Job")
     assert [label.split()[1] for label in notebook.widgets.states[choice]["_options_labels"]] == ["second", "first"]
+    assert notebook.widgets.states[choice]["index"] == 0
     notebook.enter(choice, index=1)
     notebook.click(part(notebook, table, description="Stop"))
     notebook.until(lambda: "1 running" in table.shown and "1 stopped" in table.shown)
@@ -235,7 +236,7 @@ def test_the_workspaces_can_be_looked_into(notebook):
     assert "my-disk" in bundle(cell)["text/plain"]
     choice = part(notebook, cell, description="Workspace")
     index = notebook.widgets.states[choice]["_options_labels"].index("my-disk")
-    notebook.enter(choice, index=1 - index)
+    notebook.until(lambda: "snapshot" in cell.shown)  # of the first: it is chosen from the start
     notebook.enter(choice, index=index)
     notebook.until(lambda: "before" in cell.shown and "1 snapshot" in cell.shown)
     assert "--persistent --workspace my-disk" in cell.shown
@@ -246,15 +247,20 @@ def test_the_workspaces_can_be_looked_into(notebook):
     notebook.until(lambda: not notebook.widgets.states)
 
 
-def test_the_shell_of_a_persistent_job_is_told(notebook, watched, gate):
+def test_a_persistent_job_is_a_widget_with_its_shell_until_its_vm_is_gone(notebook, watched, gate):
+    notebook.ok("%config MagpieMagics.confirm_stop = False", cell_id="config")
     cell = watched(f"echo begun; {GATE.format(gate=gate)}", "--persistent")
     notebook.until(lambda: "<code>ssh " in cell.shown)
 
     gate.touch()
+    notebook.until(lambda: "exit code 0" in cell.shown)
+    assert "<code>ssh " in cell.shown
+    assert "shell: <code>ssh " in notebook.value("job._repr_mimebundle_()['text/html']")
+    notebook.click(part(notebook, cell, description="Stop"))
     notebook.until(lambda: not cell.widget)
 
-    assert "<code>ssh " in bundle(cell)["text/html"]
-    assert "%magpie stop" in bundle(cell)["text/plain"]
+    assert "stopped · exit code 0" in bundle(cell)["text/plain"]
+    assert "ssh" not in bundle(cell)["text/html"]
 
 
 def test_without_widgets_the_display_is_live_html(open_notebook, gate):
