@@ -26,6 +26,8 @@ _PACE, _IDLE = 0.11, 1.0
 _BYTES = 150_000
 #: Seconds of CPU and memory that a face shows.
 _SAMPLES = 60
+#: Seconds that the end of a script waits for the address of the VM that it leaves behind.
+_PATIENCE = 2.0
 
 
 def goes_on(job: Job) -> bool:
@@ -98,9 +100,7 @@ class Watch:
         note = str(follower.error) if follower.error else await asyncio.to_thread(self._changed, self._job)
         await self._stay(face, note)
         measuring.cancel()
-        reaching.cancel()
-        self._ssh = self._ssh if goes_on(self._job) else None
-        face.end(self.look(note))
+        face.end(self.look(note or await self._farewell(reaching)))
 
     async def _stay(self, face: Face, note: str | None) -> None:
         """Show the VM that a persistent job's script has left behind, until it is gone."""
@@ -112,6 +112,15 @@ class Watch:
                     await asyncio.wait_for(self._news.wait(), _IDLE)
                 self._news.clear()
                 self._job = await self._source.jobs.get(self._job.id)
+
+    async def _farewell(self, reaching: asyncio.Future[None]) -> str | None:
+        """Return what there is to say of a VM that stays although its script has failed."""
+        if self._job.persistent and self._job.vm_state == "ready":
+            await asyncio.wait({reaching}, timeout=_PATIENCE)
+            return f"Its VM goes on: `%magpie stop {self._job.id[:8]}` ends it."
+        reaching.cancel()
+        self._ssh = None
+        return None
 
     async def _measure(self) -> None:
         with contextlib.suppress(MagpieError):  # a face without curves is one all the same

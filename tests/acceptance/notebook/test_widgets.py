@@ -263,6 +263,17 @@ def test_a_persistent_job_is_a_widget_with_its_shell_until_its_vm_is_gone(notebo
     assert "ssh" not in bundle(cell)["text/html"]
 
 
+def test_the_vm_that_a_failed_script_leaves_behind_is_told(notebook, watched, gate):
+    cell = watched(f"echo begun; {GATE.format(gate=gate)}; exit 7", "--persistent")
+
+    gate.touch()
+    notebook.until(lambda: not cell.widget)
+
+    assert "exit code 7" in bundle(cell)["text/plain"]
+    assert "Its VM goes on: `%magpie stop" in bundle(cell)["text/plain"]
+    assert "<code>ssh " in bundle(cell)["text/html"]
+
+
 def test_without_widgets_the_display_is_live_html(open_notebook, gate):
     notebook = open_notebook(MAGPIE_WIDGETS="0")
     cell = notebook.ok(f"%%magpie --bg -o job\necho begun; {GATE.format(gate=gate)}", cell_id="watched")
