@@ -100,7 +100,8 @@ class Watch:
         note = str(follower.error) if follower.error else await asyncio.to_thread(self._changed, self._job)
         await self._stay(face, note)
         measuring.cancel()
-        face.end(self.look(note or await self._farewell(reaching)))
+        farewell = await self._farewell(reaching)
+        face.end(self.look(note or farewell))
 
     async def _stay(self, face: Face, note: str | None) -> None:
         """Show the VM that a persistent job's script has left behind, until it is gone."""
