@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
-import nbformat
 from playwright.sync_api import expect
 
 from tests.browser.chromium import PATIENCE
@@ -69,14 +69,25 @@ class Lab:
         self._loaded()
         self.page.evaluate(_SETTLED)
 
-    def write(self, *cells: str, kernel: str = KERNEL) -> Path:
+    def write(self, *cells: str) -> Path:
         """Write a notebook of code cells."""
-        notebook = nbformat.v4.new_notebook(
-            cells=[nbformat.v4.new_code_cell(cell, id=f"cell-{number}") for number, cell in enumerate(cells)],
-            metadata={"kernelspec": {"name": kernel, "display_name": kernel, "language": "python"}},
-        )
+        return self.write_notebook(
+            {
+                "nbformat": 4,
+                "nbformat_minor": 5,
+                "metadata": {"kernelspec": {"name": KERNEL, "display_name": "Test", "language": "python"}},
+                "cells": [
+                    {"cell_type": "code", "id": f"cell-{number}", "source": cell, "metadata": {}, "outputs": [],
+                     "execution_count": None}
+                    for number, cell in enumerate(cells)
+                ],
+            }
+        )  # fmt: skip
+
+    def write_notebook(self, content: dict[str, Any]) -> Path:
+        """Write a notebook, as its format (nbformat 4) has it."""
         path = self.server.notebooks / f"notebook-{next(self._numbers)}.ipynb"
-        nbformat.write(notebook, path)
+        path.write_text(json.dumps(content))
         return path
 
     def open(self, path: Path, *, kernel: bool = True) -> Notebook:
@@ -103,6 +114,7 @@ class Lab:
         self.page.evaluate("theme => jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
         light = "true" if name == LIGHT else "false"
         expect(self.page.locator("body")).to_have_attribute("data-jp-theme-light", light)
+        expect(self.page.locator("#jupyterlab-splash")).to_have_count(0)
 
     def _loaded(self) -> None:
         self.page.wait_for_function("window.jupyterapp !== undefined")
@@ -162,10 +174,11 @@ class Notebook:
         """Press the stop button of the notebook."""
         self.panel.locator("[data-jp-item-name=interrupt]").click()
 
-    def save(self) -> Any:
+    def save(self) -> dict[str, Any]:
         """Save it; returns what is in its file."""
         self.page.evaluate(_SAVE)
-        return nbformat.read(self.path, as_version=4)
+        content: dict[str, Any] = json.loads(self.path.read_text())
+        return content
 
     def _prompt(self, number: int) -> Locator:
         return self.cell(number).locator(".jp-InputPrompt").first
