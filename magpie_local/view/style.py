@@ -65,7 +65,7 @@ background:none;border:0;white-space:pre-wrap;overflow-wrap:anywhere;tab-size:8;
 """
 #: Of output with colours (ansi.py).
 _COLOURS = """
-.S .ax{color:color-mix(in srgb,var(--c) 72%,var(--fg))}
+.S .ax{color:color-mix(in srgb,var(--c) 60%,var(--fg))}
 .S .ab{font-weight:700}.S .ad{opacity:.72}.S .ai{font-style:italic}.S .au{text-decoration:underline}
 .S .as{text-decoration:line-through}.S .au.as{text-decoration:underline line-through}
 .S .av{color:var(--bg);background:var(--fg)}

@@ -31,7 +31,9 @@ HOSTILE = r"""printf '<script>window.taken=1</script><img src=x onerror="window.
 printf '\033]0;taken\007\033]8;;javascript:window.taken=1\033\\link\033]8;;\033\\ \033[2J\033[31mred\033[0m\n'
 printf '<style>body{display:none}</style></pre></div><b>bold</b>\n'"""
 _COLOURS = r"""echo plain; printf '\033[2mdim\033[0m \033[1mbold\033[0m \033[7minverse\033[0m\n'; echo wrong >&2
-for i in 30 31 32 33 34 35 36 37 90 91 92 93 94 95 96 97; do printf "\033[${i}mcolour $i\033[0m "; done; echo"""
+for i in 30 31 32 33 34 35 36 37 90 91 92 93 94 95 96 97; do printf "\033[${i}mcolour $i\033[0m "; done
+for i in 16 21 46 51 196 201 226 231 244; do printf "\033[38;5;${i}mof 256 $i\033[0m "; done
+printf '\033[38;2;255;255;0mof all\033[0m \033[38;5;226;48;5;231mon a ground\033[0m\n'"""
 
 
 def state(notebook: Notebook, number: int) -> Locator:
