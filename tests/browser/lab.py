@@ -31,8 +31,11 @@ _OPEN = """async ({path, kernel}) => {
     await panel.sessionContext.session.kernel.info;
   }
 }"""
-#: Saves the notebook in front.
-_SAVE = "async () => { await jupyterapp.shell.currentWidget.context.save(); }"
+#: Saves a notebook.
+_SAVE = """async path => {
+  const panel = [...jupyterapp.shell.widgets('main')].find(widget => widget.context?.path === path);
+  await panel.context.save();
+}"""
 #: Shuts down the kernel of each notebook, without waiting for its end, and closes them all.
 _CLOSE = """async () => {
   for (const panel of [...jupyterapp.shell.widgets('main')]) {
@@ -176,7 +179,7 @@ class Notebook:
 
     def save(self) -> dict[str, Any]:
         """Save it; returns what is in its file."""
-        self.page.evaluate(_SAVE)
+        self.page.evaluate(_SAVE, self.path.name)
         content: dict[str, Any] = json.loads(self.path.read_text())
         return content
 
