@@ -41,6 +41,17 @@ def state(notebook: Notebook, number: int) -> Locator:
     return notebook.output(number).locator(".mk").first
 
 
+def test_a_page_reaches_nothing_but_loopback(lab: Lab) -> None:
+    ask = "url => fetch(url, {mode: 'no-cors'}).then(() => 'reached', () => 'refused')"
+    strangers = ["http://example.org/", "http://192.0.2.1/"]
+
+    assert [lab.page.evaluate(ask, url) for url in strangers] == ["refused", "refused"]
+
+    assert lab.browser.strangers == strangers
+    lab.browser.strangers.clear()
+    assert not lab.page.evaluate("jupyterapp.hasPlugin('@jupyterlab/apputils-extension:announcements')")
+
+
 def test_lines_arrive_before_the_end_and_a_status_line_closes(opened: Opened, gate: Gates) -> None:
     gates = [gate(f"go{number}") for number in range(3)]
     script = "\n".join(f"echo line {number}; {one.bash}" for number, one in enumerate(gates))
@@ -200,30 +211,45 @@ def test_stop_asks_and_then_ends_the_job(opened: Opened, widgets: None) -> None:
     expect(notebook.output(1).get_by_role("button")).to_have_count(0)
 
 
-def test_stop_asks_nothing_where_that_is_not_wanted(opened: Opened, widgets: None) -> None:
-    notebook = opened("%config MagpieMagics.confirm_stop = False", "%%magpie --bg\necho up; sleep 600")
-    notebook.run(1)
-    notebook.run(2)
-    expect(notebook.output(2).locator(".magpie-job")).to_contain_text("up")
-
-    notebook.output(2).get_by_role("button", name="Stop", exact=True).click()
-
-    expect(state(notebook, 2)).to_have_text("stopped")
-
-
-def test_a_log_can_be_searched_and_followed(opened: Opened, gate: Gates, widgets: None) -> None:
-    more, end = gate("more"), gate("end")
-    script = f"echo needle one; seq 50; {more.bash}; echo needle two; echo hay; {end.bash}"
-    notebook = opened(f"%%magpie --bg\n{script}")
+def test_stop_says_where_a_running_cell_keeps_it_waiting(opened: Opened, gate: Gates, widgets: None) -> None:
+    busy, end = gate("busy"), gate("end")
+    notebook = opened(f"%%magpie --bg\n{end.bash}", busy.python)
     notebook.run(1)
     job = notebook.output(1).locator(".magpie-job")
-    expect(job).to_contain_text("needle one")
-    expect(job.get_by_role("button", name="Follow")).to_be_visible()
+    expect(job).not_to_contain_text("interrupt")
 
-    job.get_by_placeholder("Search the log").fill("needle")
+    notebook.start(2)
+
+    expect(job).to_contain_text(re.compile("the notebook's own interrupt"))
+    busy.open()
+    expect(job).not_to_contain_text("interrupt")
+    end.open()
+    expect(state(notebook, 1)).to_have_text("completed")
+
+
+def test_a_log_can_be_searched_and_held_still(opened: Opened, gate: Gates, widgets: None) -> None:
+    more, end = gate("more"), gate("end")
+    notebook = opened(
+        f"%%magpie --bg -o job\necho needle; echo hay; {more.bash}; echo straw; {end.bash}",
+        "import time\nwhile 'straw' not in job.logs():\n    time.sleep(0.02)",
+    )
+    notebook.run(1)
+    job = notebook.output(1).locator(".magpie-job")
+    search, follow = job.get_by_placeholder("Search the log"), job.get_by_role("button", name="Follow")
+    expect(job).to_contain_text("hay")
+
+    search.fill("needle")
+    expect(job).not_to_contain_text("hay")
+    expect(job).to_contain_text("needle")
+    search.fill("")
+    expect(job).to_contain_text("hay")
+
+    follow.click()
     more.open()
-
-    expect(job).to_contain_text("needle two")
+    notebook.run(2)
+    expect(job).not_to_contain_text("straw")
+    follow.click()
+    expect(job).to_contain_text("straw")
     end.open()
     expect(state(notebook, 1)).to_have_text("completed")
 
