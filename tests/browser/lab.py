@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import expect
@@ -36,11 +38,12 @@ _SAVE = """async path => {
   const panel = [...jupyterapp.shell.widgets('main')].find(widget => widget.context?.path === path);
   await panel.context.save();
 }"""
-#: Shuts down the kernel of each notebook, without waiting for its end, and closes them all.
+#: Closes each notebook, and shuts down its kernel without waiting for its end.
 _CLOSE = """async () => {
   for (const panel of [...jupyterapp.shell.widgets('main')]) {
-    if (panel.sessionContext) { panel.sessionContext.shutdown().catch(() => {}); }
+    const session = panel.sessionContext?.session?.id;
     panel.dispose();
+    if (session) { jupyterapp.serviceManager.sessions.shutdown(session).catch(() => {}); }
   }
 }"""
 _SETTLED = """async () => {
@@ -78,7 +81,7 @@ class Lab:
             {
                 "nbformat": 4,
                 "nbformat_minor": 5,
-                "metadata": {"kernelspec": {"name": KERNEL, "display_name": "Test", "language": "python"}},
+                "metadata": {"kernelspec": {"name": KERNEL, "display_name": "Python 3", "language": "python"}},
                 "cells": [
                     {"cell_type": "code", "id": f"cell-{number}", "source": cell, "metadata": {}, "outputs": [],
                      "execution_count": None}
@@ -179,9 +182,17 @@ class Notebook:
 
     def save(self) -> dict[str, Any]:
         """Save it; returns what is in its file."""
+        before = self.path.stat().st_mtime_ns
         self.page.evaluate(_SAVE, self.path.name)
-        content: dict[str, Any] = json.loads(self.path.read_text())
-        return content
+        # The page may be told before the file is written, and it is written in place.
+        give_up = time.monotonic() + PATIENCE / 1000
+        while time.monotonic() < give_up:
+            with suppress(json.JSONDecodeError):
+                content: dict[str, Any] = json.loads(self.path.read_text())
+                if self.path.stat().st_mtime_ns > before:
+                    return content
+            time.sleep(0.02)
+        raise TimeoutError(f"{self.path} was not saved within {PATIENCE / 1000:.0f} s")
 
     def _prompt(self, number: int) -> Locator:
         return self.cell(number).locator(".jp-InputPrompt").first

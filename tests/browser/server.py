@@ -143,7 +143,7 @@ class LabServer:
                     sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}",
                     "--HistoryManager.enabled=False",
                 ],
-                "display_name": "Test",
+                "display_name": "Python 3",
                 "language": "python",
                 "metadata": {"debugger": False},
             },
