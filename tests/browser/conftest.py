@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Where pictures and logs go: MAGPIE_TEST_ARTEFACTS.
 ARTEFACTS = Path(os.environ.get("MAGPIE_TEST_ARTEFACTS") or ROOT / "build" / "browser")
 _made = pytest.StashKey[list[str]]()
+#: The page of the file of tests that runs.
+_current = pytest.StashKey[Lab | None]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +63,14 @@ def server() -> Iterator[LabServer]:
 
 
 @pytest.fixture(scope="module")
-def _browser(server: LabServer) -> Iterator[Lab]:
+def _browser(server: LabServer, pytestconfig: pytest.Config) -> Iterator[Lab]:
     browser = Chromium({**server.env, "HOME": str(server.folder)})
     try:
-        lab = Lab(server, browser)
+        lab = pytestconfig.stash[_current] = Lab(server, browser)
         lab.load()
         yield lab
     finally:
+        pytestconfig.stash[_current] = None
         browser.close()
 
 
@@ -118,14 +121,15 @@ def _artefact(config: pytest.Config, name: str) -> Path:
 def pytest_runtest_makereport(item: pytest.Item):
     outcome = yield
     report = outcome.get_result()
-    lab = getattr(item, "funcargs", {}).get("lab")
-    if report.failed and report.when == "call" and isinstance(lab, Lab):
-        name = re.sub(r"[^\w-]+", "-", f"failed-{item.name}").strip("-")
-        try:
-            lab.page.screenshot(path=_artefact(item.config, f"{name}.png"))
-        except Exception as error:  # the page may be what failed; the test's own error is what counts
-            report.sections.append(("no picture of the page", str(error)))
-        shutil.copyfile(lab.server.log, _artefact(item.config, f"{name}.log"))
+    lab = item.config.stash.get(_current, None)
+    if not report.failed or lab is None:
+        return
+    name = re.sub(r"[^\w-]+", "-", f"failed-{item.name}").strip("-")
+    try:
+        lab.page.screenshot(path=_artefact(item.config, f"{name}.png"))
+    except Exception as error:  # the page may be what failed; the test's own error is what counts
+        report.sections.append(("no picture of the page", str(error)))
+    shutil.copyfile(lab.server.log, _artefact(item.config, f"{name}.log"))
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter, config: pytest.Config) -> None:
