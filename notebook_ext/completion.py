@@ -6,6 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, cast
 
 from IPython.core.completer import SimpleCompletion, context_matcher
+from IPython.core.getipython import get_ipython
 
 from notebook_ext.line import FLAGS, VERBS
 from notebook_ext.options import BY_NAME, OPTIONS
@@ -29,7 +30,7 @@ class Completion:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._sources: dict[str, Callable[[], Iterable[str]]] = {
-            "jobs": self._jobs, "workspaces": self._workspaces, "images": self._images,
+            "jobs": self._jobs, "workspaces": self._workspaces, "images": self._images, "variables": _variables,
         }  # fmt: skip
 
     def words(self, line: str) -> list[str] | None:
@@ -73,7 +74,7 @@ class Completion:
 
     def _ask(self, source: str) -> Iterable[str]:
         with contextlib.suppress(Exception):  # whoever waits for TAB has no place for an error
-            if source in self._sources and self._session.exists():
+            if source in self._sources and (source == "variables" or self._session.exists()):
                 return list(self._sources[source]())
         return []
 
@@ -86,6 +87,14 @@ class Completion:
     def _images(self) -> Iterable[str]:
         folder = self._session.settings().images
         return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _variables() -> Iterable[str]:
+    """Return the names of the user's variables."""
+    shell = get_ipython()
+    hidden = {} if shell is None else shell.user_ns_hidden
+    names = [] if shell is None else [name for name in shell.user_ns if not name.startswith("_")]
+    return sorted(name for name in names if name not in hidden)
 
 
 def _line_before_cursor(context: CompletionContext) -> str:

@@ -1,12 +1,13 @@
 """The options of `%%magpie`: one table, from which parsing, help and completion follow.
 
-To add one, add a row here and a field to CellOptions of the same name. Rows of LATER are refused by name until then.
+To add one, add a row here and a field to CellOptions of the same name.
 """
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, field
+from keyword import iskeyword
 from typing import TYPE_CHECKING
 
 from magpie_local import InvalidInput
@@ -15,9 +16,6 @@ from notebook_ext.short import unknown, usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-#: Known by the issue, and not carried out by this version.
-LATER = {"--python": "", "--in": "VAR", "--out": "VAR"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +36,9 @@ class CellOptions:
     secret: tuple[str, ...] = ()
     put: tuple[str, ...] = ()
     get: tuple[str, ...] = ()
+    python: bool = False
+    into: tuple[str, ...] = ()
+    out: tuple[str, ...] = ()
     output: str | None = None
     bg: bool = False
     no_raise: bool = False
@@ -58,7 +59,7 @@ class Option:
     many: bool = False
     #: Makes the value of its text; raises InvalidInput or ValueError.
     read: Callable[[str], object] = field(default=str)
-    #: What completes its value: images, workspaces or jobs.
+    #: What completes its value: images, workspaces, jobs or variables.
     values: str = ""
     #: The field of CellOptions, where it is not the option's own name.
     dest: str = ""
@@ -80,8 +81,8 @@ def _disk(text: str) -> int:
 
 
 def _variable(text: str) -> str:
-    if not text.isidentifier():
-        raise InvalidInput("-o", text, "the name of a Python variable")
+    if not text.isidentifier() or iskeyword(text):
+        raise InvalidInput("-o", text, "write the name of a Python variable")
     return text
 
 
@@ -112,6 +113,15 @@ OPTIONS = (
     ),
     Option(names=("--put",), metavar="SRC[:DST]", many=True, help="File or folder for the guest."),
     Option(names=("--get",), metavar="SRC[:DST]", many=True, help="File, folder or pattern brought back at the end."),
+    Option(names=("--python",), help="The body is Python, for the image's own; it is not expanded either."),
+    Option(
+        names=("--in",), metavar="VAR", many=True, read=_variable, values="variables", dest="into",
+        help="Python variable for the script; in bash $VAR is the path of a file with it.",
+    ),
+    Option(
+        names=("--out",), metavar="VAR", many=True, read=_variable, values="variables",
+        help="Variable of the Python script that is set here at its end; bash writes $MAGPIE_OUT/VAR.json.",
+    ),
     Option(names=("-o", "--output"), metavar="VAR", read=_variable, help="Set this variable to the Job, at once."),
     Option(names=("--bg",), help="Return at once; the display goes on."),
     Option(names=("--no-raise",), help="A job that fails is no error of the cell."),
@@ -152,8 +162,6 @@ def _take(words: list[str], found: dict[str, object]) -> None:
     """Move the first option, with its value, from the words to what is found."""
     word = words.pop(0)
     name, equals, text = word.partition("=")
-    if name in LATER:
-        raise usage(f"%%magpie: {name} is not in this version yet; write the body in bash")
     option = BY_NAME.get(name)
     if option is None:
         raise _unknown(name)
@@ -195,7 +203,8 @@ def help_text() -> str:
     return f"""%%magpie [OPTIONS]
 SCRIPT
 
-Run the cell's bash script in a fresh virtual machine; its output appears as it comes. The script is never expanded.
+Run the cell's script (bash, or Python with --python) in a fresh virtual machine; its output appears as it comes. The
+script is never expanded.
 
 Options:
 {lines}

@@ -9,6 +9,7 @@ from magpie_local import MagpieError
 from magpie_local.view import words
 from notebook_ext import values
 from notebook_ext.background import Background
+from notebook_ext.carry import luggage, transport
 from notebook_ext.cell import Foreground, Manner
 from notebook_ext.interrupts import Presses
 from notebook_ext.short import LeftRunning, shortened, usage
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 #: How many times more lines a cell prints than a display shows.
 MANY = 50
 #: Options that mean something in a VM that is there already.
-_IN_VM = {"vm", "env", "secret", "timeout", "no_raise", "quiet"}
+_IN_VM = {"vm", "env", "secret", "timeout", "python", "into", "out", "no_raise", "quiet"}
 
 
 class CellRun:
@@ -35,12 +36,17 @@ class CellRun:
         magics: their settings.
         options: what the cell's line says.
         body: the script.
+
+    Raises:
+        UsageError: a variable of --in does not exist, or can't be carried.
     """
 
     def __init__(self, magics: MagpieMagics, options: CellOptions, body: str) -> None:
         self._magics = magics
         self._options = options
-        self._body = body
+        self._luggage = luggage.pack(options, body, magics.shell.user_ns)
+        #: What of --out did not come back, and why.
+        self._missing: list[str] = []
         self._session: Session = magics.session
         self._frontend: Frontend = magics.frontend
         self._shell: InteractiveShell = magics.shell
@@ -67,6 +73,8 @@ class CellRun:
                 self._show_behind(job)
                 return
             Foreground(self._session, self._manner(), presses, self._ended).show(job)
+        if self._missing and self._raises_missing():
+            raise usage(f"%%magpie: {'; '.join(self._missing)}")
 
     def _is_background(self) -> bool:
         return self._options.bg and self._frontend.is_interactive
@@ -93,7 +101,7 @@ class CellRun:
         options, variables = self._options, self._shell.user_ns
         return {
             "name": options.name or f"cell {self._shell.execution_count}",
-            "script": self._body,
+            "script": self._luggage.script,
             "vcpus": options.vcpus,
             "memory_mb": options.memory,
             "stateful": options.workspace is not None,
@@ -101,8 +109,8 @@ class CellRun:
             "workspace_size_gb": options.size,
             "persistent": options.persistent,
             "network": options.network,
-            "uploads": values.uploads(options.put),
-            "outputs": values.patterns(options.get),
+            "uploads": {**values.uploads(options.put), **self._luggage.uploads},
+            "outputs": (*values.patterns(options.get), *self._luggage.outputs),
             "env": values.environment(options.env, variables),
             "secret_env": values.secrets(options.secret, variables) or None,
             "timeout": options.timeout if options.timeout is not None else self._magics.seconds,
@@ -136,11 +144,23 @@ class CellRun:
         if name is not None and getattr(self._shell.user_ns.get(name), "id", None) == job.id:
             self._shell.user_ns[name] = self._session.client.jobs.get(job.id)
         try:
+            self._unpack(job)
+            notes = [] if self._raises_missing() else list(self._missing)
             if self._options.get and not values.fetch(self._session.client, job, self._options.get):
-                return f"nothing to bring back: no file is called {', '.join(self._options.get)}"
+                notes.append(f"nothing to bring back: no file is called {', '.join(self._options.get)}")
         except (OSError, MagpieError) as error:
             return f"not all could be brought back: {error}"
-        return None
+        return "; ".join(notes) or None
+
+    def _unpack(self, job: Job) -> None:
+        """Set the variables of --out, where the script has succeeded."""
+        if job.success and self._options.out:
+            found, self._missing = transport.from_job(self._session.client, job.id, self._luggage)
+            self._shell.user_ns.update(found)
+
+    def _raises_missing(self) -> bool:
+        """Whether a variable that does not come back is an error of the cell: those after it would go on without."""
+        return not self._options.no_raise and not self._is_background()
 
 
 def in_vm_only(options: CellOptions) -> list[str]:

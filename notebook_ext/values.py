@@ -9,6 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from notebook_ext.carry.luggage import FOLDER
 from notebook_ext.short import usage
 
 if TYPE_CHECKING:
@@ -73,9 +74,11 @@ def patterns(entries: Iterable[str]) -> tuple[str, ...]:
 def fetch(client: Magpie, job: Job, entries: Iterable[str]) -> list[Path]:
     """Write what was collected of a job to where `SRC[:DST]` entries say; files that are there are replaced."""
     outputs, written = client.jobs.outputs(job.id), []
+    # What --out has brought is no file of the user's.
+    files = [one for one in outputs.list() if not one.path.startswith(f"{FOLDER}/")]
     for entry in entries:
         source, destination = _split(entry)
-        for one in outputs.list():
+        for one in files:
             if (target := _target(one.path, source, destination)) is not None:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(outputs.read(one.path))

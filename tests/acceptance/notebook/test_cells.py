@@ -43,7 +43,7 @@ def test_a_failing_job_is_a_short_error(notebook):
         ("%%magpie\n   \n", "nothing to run"),
         ("%%magpie -e NOPE\ntrue", "NOPE=VALUE"),
         ("%%magpie --put nothing.txt\ntrue", "nothing.txt"),
-        ("%%magpie --python\ntrue", "not in this version yet"),
+        ("%%magpie --python --in nope\npass", "there is no variable 'nope'"),
         ("%magpie stopp 1234", "did you mean stop?"),
         ("%magpie stop", "%magpie stop ID"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from IPython.core.error import UsageError
 
-from notebook_ext.options import BY_NAME, LATER, OPTIONS, CellOptions, help_text, parse
+from notebook_ext.options import BY_NAME, OPTIONS, CellOptions, help_text, parse
 
 
 def test_nothing_said_is_the_usual():
@@ -15,13 +15,14 @@ def test_nothing_said_is_the_usual():
 def test_all_options_are_read():
     wish = parse(
         "--name 'a b' --vcpus 2 --memory 4GB --timeout 5m -w data --size 20GB --persistent --image big --network none "
-        "-e A -e 'B=two words' --secret KEY --put x:y --get 'out/*' -o job --bg --no-raise -q --again"
+        "-e A -e 'B=two words' --secret KEY --put x:y --get 'out/*' -o job --bg --no-raise -q --again "
+        "--python --in a --in b --out c"
     )
 
     assert wish == CellOptions(
         name="a b", vcpus=2, memory=4096, timeout=300.0, workspace="data", size=20, persistent=True, image="big",
         network="none", env=("A", "B=two words"), secret=("KEY",), put=("x:y",), get=("out/*",), output="job", bg=True,
-        no_raise=True, quiet=True, again=True,
+        no_raise=True, quiet=True, again=True, python=True, into=("a", "b"), out=("c",),
     )  # fmt: skip
 
 
@@ -45,7 +46,9 @@ def test_a_bare_number_of_memory_is_mb_and_of_disk_gb():
         ("-o not-a-name", "Python variable"),
         ("ls -l", "below this line"),
         ("--name 'open", "close the quote"),
-        *((name, "not in this version yet") for name in LATER),
+        ("--in not-a-name", "the name of a Python variable"),
+        ("--out class", "the name of a Python variable"),
+        ("--python=3", "takes no value"),
     ],
 )
 def test_a_wrong_line_is_one_line_that_says_what_to_type(line, word):
