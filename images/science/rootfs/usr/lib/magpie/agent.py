@@ -1,0 +1,1 @@
+../../../../../base/rootfs/usr/lib/magpie/agent.py
