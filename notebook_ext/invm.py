@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import sys
 import threading
 from typing import TYPE_CHECKING
@@ -33,11 +34,12 @@ def run_in_vm(magics: MagpieMagics, options: CellOptions, body: str) -> None:
     client, variables = magics.session.client, magics.shell.user_ns
     luggage = pack(options, body, variables, transport.own_folder())
     identity = resolve(client, options.vm or "")
-    printer, lock = Printer(magics.tail_lines * MANY, identity), threading.Lock()
+    printer, lock, cell = Printer(magics.tail_lines * MANY, identity), threading.Lock(), contextvars.copy_context()
 
     def show(stream: str, data: bytes) -> None:
-        with lock:  # it comes on the engine's thread, while this one waits
-            printer.write([LogChunk(time=0.0, stream=stream, data=data, text=data.decode(errors="replace"))])
+        chunk = LogChunk(time=0.0, stream=stream, data=data, text=data.decode(errors="replace"))
+        with lock:  # it comes on the engine's thread, whose own context is that of the cell that began it
+            cell.run(printer.write, [chunk])
 
     env, secret_env = values.environment(options.env, variables), values.secrets(options.secret, variables) or None
     missing: list[str] = []
