@@ -87,8 +87,8 @@ async def test_a_command_keeps_its_own_however_silent_it_is(shell, connections):
     assert (result.stdout, connections()) == (b"well\n", before)
 
 
-async def test_the_end_of_a_command_is_waited_for_though_its_caller_has_left(shell, caplog):
-    up = asyncio.Event()
+async def test_the_end_of_a_command_has_it_though_its_caller_has_left(shell, connections):
+    before, up = connections(), asyncio.Event()
     # SIGTERM does not end it: SIGKILL comes a second later.
     script = "trap '' TERM; echo up; while :; do sleep 0.1; done"
     task = asyncio.create_task(shell.run(script, on_output=lambda *_: up.set()))
@@ -100,9 +100,10 @@ async def test_the_end_of_a_command_is_waited_for_though_its_caller_has_left(she
         await task
     assert shell._endings
 
-    await until(lambda: not shell._endings)
+    while shell._endings:
+        await asyncio.sleep(0.02)
 
-    assert "could not be ended" not in caplog.text
+    assert connections() == before
 
 
 async def test_files_on_their_way_keep_it_however_slow_the_server_is(sshd, shell, connections, tmp_path):
