@@ -8,7 +8,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from magpie_local import JobFailed, LogChunk
-from magpie_local.cli.ids import resolve
 from notebook_ext import values
 from notebook_ext.carry import transport
 from notebook_ext.carry.luggage import pack
@@ -33,7 +32,7 @@ def run_in_vm(magics: MagpieMagics, options: CellOptions, body: str) -> None:
         raise usage(f"%%magpie: {wrong[0]} means nothing beside --vm, whose VM is there already")
     client, variables = magics.session.client, magics.shell.user_ns
     luggage = pack(options, body, variables, transport.own_folder())
-    identity = resolve(client, options.vm or "")
+    identity = magics.session.job_id(options.vm or "", variables)
     printer, lock, cell = Printer(magics.tail_lines * MANY, identity), threading.Lock(), contextvars.copy_context()
 
     def show(stream: str, data: bytes) -> None:

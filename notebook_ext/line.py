@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
-import threading
 from typing import TYPE_CHECKING, Any
 
-from magpie_local import Job
-from magpie_local.cli.ids import resolve
 from magpie_local.view import tables
 from magpie_local.view.table_html import jobs_html, workspaces_html
 from notebook_ext.background import Background
@@ -22,6 +19,7 @@ from notebook_ext.short import unknown, usage
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from magpie_local import Job
     from notebook_ext.magics import MagpieMagics
 
 #: Verb -> what it takes, and what it does.
@@ -133,15 +131,9 @@ class LineMagic:
             print(client.jobs.delete(identity, force=force))
 
     def _doctor(self) -> None:
-        from magpie_local.api.doctor import examine
+        from magpie_local.doctor import examine
 
-        found: list[Any] = []
-        settings = self._magics.session.settings()
-        # It runs a loop of its own, which the kernel's thread has already.
-        asking = threading.Thread(target=lambda: found.extend(examine(settings)))
-        asking.start()
-        asking.join()
-        for need in found:
+        for need in examine(self._magics.session.settings()):
             print(f"{'ok ' if need.ok else 'NO '} {need.name}: {need.detail}")
             if not need.ok and need.cure:
                 print(f"    cure: {need.cure}")
@@ -154,9 +146,7 @@ class LineMagic:
         print(tables.table((), [(name, repr(getattr(magics, name))) for name in magics.TRAITS]))
 
     def _id(self, word: str) -> str:
-        """Return the id that a word means: of a job, the beginning of one, or a variable that holds a Job."""
-        value = self._magics.shell.user_ns.get(word)
-        return value.id if isinstance(value, Job) else resolve(self._magics.session.client, word)
+        return self._magics.session.job_id(word, self._magics.shell.user_ns)
 
     # Showing
 

@@ -8,9 +8,13 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+from magpie_local import Job
+from magpie_local.lookup import resolve
 from notebook_ext.worker import Worker
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from magpie_local import AsyncMagpie, Magpie
     from magpie_local.config import Settings
     from notebook_ext.settings import Project
@@ -49,6 +53,15 @@ class Session:
     def exists(self) -> bool:
         """Whether there is a state directory: looking (completion, say) must not make one."""
         return self._clients is not None or self.settings().home.is_dir()
+
+    def job_id(self, word: str, variables: Mapping[str, object]) -> str:
+        """Return the id that a word means: of a job, the beginning of one, or a variable that holds a Job.
+
+        Raises:
+            InvalidInput, JobNotFound: no job, or several, can be meant.
+        """
+        value = variables.get(word)
+        return value.id if isinstance(value, Job) else resolve(self.client, word)
 
     def _open(self) -> tuple[Magpie, AsyncMagpie]:
         if self._clients is None or self._pid != os.getpid():

@@ -37,7 +37,7 @@ def doctor(session: Session, context: click.Context, forks: int | None, as_json:
 
     Each need is ok, or followed by its cure.
     """
-    from magpie_local.api.doctor import examine
+    from magpie_local.doctor import examine
 
     needs = examine(session.settings())
     well = all(need.ok for need in needs)

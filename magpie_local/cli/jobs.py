@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from magpie_local.cli import completion, ids, render
+from magpie_local import lookup
+from magpie_local.cli import completion, render
 from magpie_local.cli.quantities import DURATION
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
 from magpie_local.domain.job import STATUSES
@@ -45,7 +46,7 @@ def ps(
 ) -> None:
     """List jobs, the newest first."""
     with session.client() as client:
-        last = None if before is None else ids.resolve(client, before)
+        last = None if before is None else lookup.resolve(client, before)
         statuses = [status] if everything or status else _UNFINISHED
         jobs = _newest(client, statuses, limit, last)
     if as_json:
@@ -79,7 +80,7 @@ def status(session: Session, job_id: str | None, as_json: bool) -> None:
             found = client.monitoring.engine()
             print_json(found.to_json()) if as_json else click.echo(render.engine_details(found))
             return
-        identity = ids.resolve(client, job_id)
+        identity = lookup.resolve(client, job_id)
         job, story = client.jobs.get(identity), client.jobs.story(identity)
     if as_json:
         print_json({**render.job_json(job), "story": [render.event_json(event) for event in story]})
@@ -105,7 +106,7 @@ The exit code is the job's own, as of `magpie run`; 255 when the time to wait is
 def wait(session: Session, context: click.Context, *, job_id: str, timeout: float | None, as_json: bool) -> None:
     """Wait until a job has ended, and end as it ended."""
     with session.client() as client:
-        job = client.jobs.wait(ids.resolve(client, job_id), timeout=timeout)
+        job = client.jobs.wait(lookup.resolve(client, job_id), timeout=timeout)
     if as_json:
         print_json(render.job_json(job))
     else:
@@ -195,7 +196,7 @@ def _each(session: Session, client: Magpie, texts: tuple[str, ...], verb: Callab
     code = 0
     for text in texts:
         try:
-            identity = ids.resolve(client, text)
+            identity = lookup.resolve(client, text)
             verb(identity)
         except MagpieError as error:
             failed = session.complain(error)

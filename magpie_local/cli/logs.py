@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from magpie_local.cli import completion, ids, output
+from magpie_local import lookup
+from magpie_local.cli import completion, output
 from magpie_local.cli.session import Session, json_option, pass_session
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def logs(session: Session, job_id: str, follow: bool, tail: int | None, stream: 
     """Print a job's output, stdout to stdout and stderr to stderr."""
     write = output.write_json if as_json else output.write
     with session.client() as client:
-        identity = ids.resolve(client, job_id)
+        identity = lookup.resolve(client, job_id)
         skip = 0
         if tail is not None:
             skip = length_before(of_stream(client.jobs.stream_logs(identity, follow=False), stream), tail)

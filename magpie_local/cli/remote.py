@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from magpie_local.cli import ids
+from magpie_local import lookup
 from magpie_local.cli.jobs import job_argument
 from magpie_local.cli.quantities import DURATION, environment
 from magpie_local.cli.secrets import secret_environment
@@ -52,7 +52,7 @@ def ssh(session: Session, *, job_id: str, command: tuple[str, ...]) -> None:
     if program is None:
         raise HostError("There is no ssh on this machine.", hint="apt-get install openssh-client")
     with session.client() as client:
-        door = client.jobs.ssh(ids.resolve(client, job_id))
+        door = client.jobs.ssh(lookup.resolve(client, job_id))
     options = [word for word in command[:1] if word.startswith("-")]
     words = [*command, door.alias] if options else [door.alias, *command]
     sys.stdout.flush()
@@ -101,7 +101,7 @@ def exec_(
     stdin = sys.stdin.buffer.read() if takes_stdin else None
     with session.client() as client:
         result = client.jobs.exec(
-            ids.resolve(client, job_id), list(command), timeout=options["timeout"], env=environment(options["env"]),
+            lookup.resolve(client, job_id), list(command), timeout=options["timeout"], env=environment(options["env"]),
             secret_env=secret_environment(options["secret"]), cwd=options["cwd"], stdin=stdin,
             on_output=None if as_json else _pass_on,
         )  # fmt: skip
@@ -133,10 +133,10 @@ def cp(session: Session, *, source: str, destination: str, replace: bool) -> Non
     with session.client() as client:
         if from_vm is not None:
             identity, path = from_vm
-            report = client.jobs.files(ids.resolve(client, identity)).download(path, destination, replace=replace)
+            report = client.jobs.files(lookup.resolve(client, identity)).download(path, destination, replace=replace)
         elif to_vm is not None:
             identity, path = to_vm
-            report = client.jobs.files(ids.resolve(client, identity)).upload(source, path, replace=replace)
+            report = client.jobs.files(lookup.resolve(client, identity)).upload(source, path, replace=replace)
     for note in report.notes:
         session.narrate(f"left out: {note}")
     counts = f"{format_count(report.files, 'file')}, {format_count(report.folders, 'folder')}"
@@ -157,7 +157,7 @@ Examples:
 def outputs(session: Session, *, job_id: str, folder: str | None, as_json: bool) -> None:
     """List the files that a job was told to hand over (run --output), or copy them."""
     with session.client() as client:
-        found = client.jobs.outputs(ids.resolve(client, job_id))
+        found = client.jobs.outputs(lookup.resolve(client, job_id))
         files = found.list() if folder is None else found.download(folder)
     if as_json:
         print_json([one.to_json() for one in files])
@@ -190,7 +190,7 @@ It lasts until Ctrl-C, or until the VM has gone.
 def forward(session: Session, /, *, job_id: str, guest_port: int, as_json: bool, **addresses: Any) -> None:
     """Make a service in the VM of a persistent job reachable on this machine."""
     with session.client() as client:
-        _forward(session, client, ids.resolve(client, job_id), guest_port, addresses, as_json)
+        _forward(session, client, lookup.resolve(client, job_id), guest_port, addresses, as_json)
 
 
 def _forward(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from magpie_local.cli import completion, ids, render
+from magpie_local import lookup
+from magpie_local.cli import completion, render
 from magpie_local.cli.quantities import DURATION
 from magpie_local.cli.session import Session, json_option, pass_session, print_json
 from magpie_local.domain.sizes import MIB, format_bytes, format_count, format_seconds
@@ -52,7 +53,7 @@ def top(session: Session, *, job_ids: tuple[str, ...], interval: float, as_json:
 
     check_interval(interval)
     with session.client() as client:
-        wanted = [ids.resolve(client, text) for text in job_ids] or None
+        wanted = [lookup.resolve(client, text) for text in job_ids] or None
         if not as_json and _is_terminal():
             _watch(lambda: _usage(client, wanted), interval, whole=wanted is None)
             return

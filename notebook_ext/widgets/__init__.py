@@ -3,3 +3,5 @@
 Whatever is clicked or typed comes on a thread of the kernel's choice and is only handed on: all that a widget does and
 knows belongs to the worker's thread.
 """
+
+from __future__ import annotations

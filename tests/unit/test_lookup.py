@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from magpie_local.cli.ids import resolve
 from magpie_local.errors import InvalidInput, JobNotFound
+from magpie_local.lookup import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable
