@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextvars
 import sys
-import threading
 from typing import TYPE_CHECKING
 
-from magpie_local import JobFailed, LogChunk
+from magpie_local import JobFailed
 from notebook_ext import values
 from notebook_ext.carry import transport
 from notebook_ext.carry.luggage import pack
 from notebook_ext.printing import Printer
+from notebook_ext.relay import Relay
 from notebook_ext.run import MANY, in_vm_only
 from notebook_ext.short import shortened, usage
 
@@ -33,19 +32,12 @@ def run_in_vm(magics: MagpieMagics, options: CellOptions, body: str) -> None:
     client, variables = magics.session.client, magics.shell.user_ns
     luggage = pack(options, body, variables, transport.own_folder())
     identity = magics.session.job_id(options.vm or "", variables)
-    printer, lock, cell = Printer(magics.tail_lines * MANY, identity), threading.Lock(), contextvars.copy_context()
-
-    def show(stream: str, data: bytes) -> None:
-        chunk = LogChunk(time=0.0, stream=stream, data=data, text=data.decode(errors="replace"))
-        with lock:  # it comes on the engine's thread, whose own context is that of the cell that began it
-            cell.run(printer.write, [chunk])
-
+    relay = Relay(magics.session, Printer(magics.tail_lines * MANY, identity))
     env, secret_env = values.environment(options.env, variables), values.secrets(options.secret, variables) or None
     missing: list[str] = []
     with transport.in_vm(client, identity, luggage):
-        ended = client.jobs.exec(
-            identity, ["bash", "-s"], stdin=luggage.script, on_output=show, timeout=options.timeout,
-            env=env, secret_env=secret_env,
+        ended = relay.exec(
+            identity, ["bash", "-s"], stdin=luggage.script, timeout=options.timeout, env=env, secret_env=secret_env
         )  # fmt: skip
         if ended.success and luggage.wanted:
             found, missing = transport.from_vm(client, identity, luggage)

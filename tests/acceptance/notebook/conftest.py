@@ -10,10 +10,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_client.manager import KernelManager
+
+from magpie_local import config
 
 if TYPE_CHECKING:
     import subprocess
@@ -287,3 +290,13 @@ def _shared(make_place, tmp_path_factory) -> Iterator[Notebook]:
 def shared(_shared: Notebook) -> Notebook:
     """Return a notebook that the tests of a module share: for cells that leave nothing behind."""
     return _shared
+
+
+@pytest.fixture
+def vm_notebook(vm_home, image_folder, tmp_path) -> Iterator[Notebook]:
+    """Return a notebook whose jobs have real VMs."""
+    settings = config.load(home=vm_home, images=image_folder, pool=0, keeper=False)
+    notebook = Notebook(SimpleNamespace(env={**os.environ, **settings.environment()}), tmp_path)
+    notebook.start()
+    yield notebook
+    notebook.close()
