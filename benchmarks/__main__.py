@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import runpy
 
-for name in ("startup", "store", "queue", "jobs", "warm", "stateful", "recovery", "workspaces", "ssh"):
+for name in ("startup", "store", "queue", "jobs", "warm", "stateful", "recovery", "workspaces", "ssh", "notebook"):
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     print()
