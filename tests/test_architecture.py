@@ -33,6 +33,9 @@ MAX_METHODS = 8
 
 SHELLS = {"os.system", "os.popen", "subprocess.getoutput", "asyncio.create_subprocess_shell", "eval", "exec"}
 
+#: Runs in the guest, where to run what it is sent is its purpose.
+GUESTS = {"notebook_ext/carry/guest.py"}
+
 #: Library -> the one package that may import it.
 HOMES = {
     "libvirt": "hypervisor",
@@ -43,6 +46,8 @@ HOMES = {
     "cryptography": "guest",
     "click": "cli",
     "IPython": "notebook_ext",
+    "numpy": "notebook_ext",
+    "pandas": "notebook_ext",
     "traitlets": "notebook_ext",
     "ipywidgets": "notebook_ext",
     "platformdirs": "config",
@@ -143,7 +148,7 @@ def test_no_shell_and_no_print():
         name_of(path) for path in MODULES if package_of(path) in ("cli", NOTEBOOK.name) or "agent" in path.parts
     }
 
-    assert [name for name, call in found if call in SHELLS] == []
+    assert [name for name, call in found if call in SHELLS and name not in GUESTS] == []
     assert [name for name, call in found if call == "print" and name not in may_print] == []
 
 

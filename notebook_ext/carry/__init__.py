@@ -8,3 +8,5 @@
 plain, arrays, frames and guest are sent along with a cell, so that both ends speak the same format: they need nothing
 but Python 3.10 and, for such values only, NumPy and pandas of whichever version lies there.
 """
+
+from __future__ import annotations

@@ -63,7 +63,7 @@ def _run(cell: ModuleType, source: str) -> object:
         exec(compile(source, NAME, "exec", dont_inherit=True), cell.__dict__)
     except SystemExit as error:
         return error.code
-    except BaseException as error:
+    except BaseException as error:  # whatever ends a script is shown as Python shows it
         trace = error.__traceback__
         _show(error, trace.tb_next if trace is not None else None)
         return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
