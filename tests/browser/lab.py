@@ -63,16 +63,19 @@ class Lab:
         self.browser = browser
         self.page: Page = browser.page
         self._numbers = itertools.count(1)
+        self._is_restoring = False
 
     def load(self) -> None:
         """Load JupyterLab afresh."""
         self.page.goto(f"{self.server.url}lab?reset&token={self.server.token}")
         self._loaded()
+        self._is_restoring = False
 
     def reload(self) -> None:
         """Load the page again, as a user does; what was open comes back."""
         self.page.reload()
         self._loaded()
+        self._is_restoring = True
         self.page.evaluate(_SETTLED)
 
     def write(self, *cells: str) -> Path:
@@ -114,6 +117,8 @@ class Lab:
     def close_all(self) -> None:
         """Close all notebooks, without saving."""
         self.page.evaluate(_CLOSE)
+        if self._is_restoring:  # it may open again, at any time, what was open before the page was loaded again
+            self.load()
 
     def theme(self, name: str) -> None:
         """Choose a theme."""
@@ -184,12 +189,12 @@ class Notebook:
         """Save it; returns what is in its file."""
         before = self.path.stat().st_mtime_ns
         self.page.evaluate(_SAVE, self.path.name)
-        # The page may be told before the file is written, and it is written in place.
+        # The page may go on before the file is written, and it is written in place.
         give_up = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < give_up:
             with suppress(json.JSONDecodeError):
-                content: dict[str, Any] = json.loads(self.path.read_text())
-                if self.path.stat().st_mtime_ns > before:
+                if self.path.stat().st_mtime_ns > before:  # looked at first: what is read then is no older
+                    content: dict[str, Any] = json.loads(self.path.read_text())
                     return content
             time.sleep(0.02)
         raise TimeoutError(f"{self.path} was not saved within {PATIENCE / 1000:.0f} s")

@@ -211,6 +211,25 @@ def test_stop_asks_and_then_ends_the_job(opened: Opened, widgets: None) -> None:
     expect(notebook.output(1).get_by_role("button")).to_have_count(0)
 
 
+def test_the_widget_can_be_read_in_light_and_dark(
+    lab: Lab, opened: Opened, gate: Gates, keep: Callable[[str], Path], widgets: None
+) -> None:
+    end = gate("end")
+    notebook = opened(f"%%magpie --bg\necho plain; {end.bash}")
+    notebook.run(1)
+    job = notebook.output(1).locator(".magpie-job")
+    expect(job).to_contain_text("plain")
+
+    for theme, name in ((DARK, "dark"), (LIGHT, "light")):
+        lab.theme(theme)
+        lab.page.screenshot(path=keep(f"widget-{name}.png"))
+        found = inks(job)
+        assert {"Stop", "Follow", "plain", "running"} <= {one.text for one in found}
+        assert "\n".join(faint(found)) == ""
+    end.open()
+    expect(state(notebook, 1)).to_have_text("completed")
+
+
 def test_stop_says_where_a_running_cell_keeps_it_waiting(opened: Opened, gate: Gates, widgets: None) -> None:
     busy, end = gate("busy"), gate("end")
     notebook = opened(f"%%magpie --bg\n{end.bash}", busy.python)
@@ -245,6 +264,8 @@ def test_a_log_can_be_searched_and_held_still(opened: Opened, gate: Gates, widge
     expect(job).to_contain_text("hay")
 
     follow.click()
+    # The kernel has heard it.
+    expect(job).to_contain_text("standing still")
     more.open()
     notebook.run(2)
     expect(job).not_to_contain_text("straw")
