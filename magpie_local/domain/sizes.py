@@ -61,7 +61,7 @@ def format_bytes(count: float) -> str:
 
 def format_count(count: int, noun: str) -> str:
     """Return a count with its noun for a person: `1 file`, `2 files`."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_seconds(seconds: float) -> str:

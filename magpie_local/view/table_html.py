@@ -6,6 +6,7 @@ from collections import Counter
 from html import escape
 from typing import TYPE_CHECKING
 
+from magpie_local.domain.sizes import format_count
 from magpie_local.view.job_html import state_html
 from magpie_local.view.plain import one_line
 from magpie_local.view.style import LIST_STYLE, framed
@@ -28,7 +29,7 @@ def jobs_html(jobs: Sequence[Job]) -> str:
     """Return a table of jobs, at most 200 of them, in the order given."""
     counts = Counter(job.status for job in jobs)
     label = (
-        "no jobs" if not jobs else f"{len(jobs):,} jobs: " + ", ".join(f"{n:,} {word}" for word, n in counts.items())
+        "no jobs" if not jobs else f"{format_count(len(jobs), 'job')}: " + ", ".join(f"{n:,} {word}" for word, n in counts.items())
     )
     states = [state_html(job) for job in jobs[:MOST]]
     table = _table_html(jobs_table(jobs[:MOST]), {_STATUS: states})
@@ -37,7 +38,7 @@ def jobs_html(jobs: Sequence[Job]) -> str:
 
 def workspaces_html(workspaces: Sequence[WorkspaceInfo]) -> str:
     """Return a table of workspaces, at most 200 of them, in the order given."""
-    label = "no workspaces" if not workspaces else f"{len(workspaces):,} workspaces"
+    label = "no workspaces" if not workspaces else format_count(len(workspaces), "workspace")
     table = _table_html(workspaces_table(workspaces[:MOST]), {})
     return framed(LIST_STYLE, table + _foot(label, len(workspaces), "magpie workspaces list"), escape(label))
 
