@@ -28,9 +28,8 @@ _STATUS = 2
 def jobs_html(jobs: Sequence[Job]) -> str:
     """Return a table of jobs, at most 200 of them, in the order given."""
     counts = Counter(job.status for job in jobs)
-    label = (
-        "no jobs" if not jobs else f"{format_count(len(jobs), 'job')}: " + ", ".join(f"{n:,} {word}" for word, n in counts.items())
-    )
+    by_status = ", ".join(f"{n:,} {word}" for word, n in counts.items())
+    label = f"{format_count(len(jobs), 'job')}: {by_status}" if jobs else "no jobs"
     states = [state_html(job) for job in jobs[:MOST]]
     table = _table_html(jobs_table(jobs[:MOST]), {_STATUS: states})
     return framed(LIST_STYLE, table + _foot(label, len(jobs), "magpie ps --all"), escape(label))
