@@ -34,6 +34,7 @@ class JobWidget(GivingWay):
         self._host, self._watch = host, watch
         self._has_begun = False
         self._head = controls.html()
+        self._head_key: object = None
         self._stop = StopButton(host, lambda: source.jobs.request_stop(job_id))
         self._log = LogPane(host, lambda: source.jobs.stream_logs(job_id, follow=False), watch.wake)
         super().__init__(controls.framed(
@@ -53,9 +54,17 @@ class JobWidget(GivingWay):
 
     def show(self, snapshot: Snapshot) -> int:
         """Show the job as it is now; returns how many characters that took."""
-        head = f"<div role='group' aria-label='{label_html(snapshot.job)}'>{head_html(snapshot)}</div>"
         self._stop.look()
-        return controls.write(self._head, head) + self._log.show(snapshot)
+        return self._show_head(snapshot) + self._log.show(snapshot)
+
+    def _show_head(self, snapshot: Snapshot) -> int:
+        # Its clock alone would be a message more for each piece of output.
+        key = (snapshot.job, int(snapshot.elapsed or 0), snapshot.cpu, snapshot.memory, snapshot.ssh, snapshot.note)
+        if key == self._head_key:
+            return 0
+        self._head_key = key
+        head = f"<div role='group' aria-label='{label_html(snapshot.job)}'>{head_html(snapshot)}</div>"
+        return controls.write(self._head, head)
 
     def end(self, snapshot: Snapshot) -> None:
         """Show it as it has ended."""
