@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import runpy
 
-for name in ("startup", "store", "queue", "jobs", "warm", "stateful", "recovery", "workspaces", "ssh", "notebook"):
+for name in (
+    "startup", "store", "queue", "jobs", "warm", "stateful", "recovery", "workspaces", "ssh", "notebook", "scrolling",
+):  # fmt: skip
     runpy.run_module(f"benchmarks.{name}", run_name="__main__")
     print()

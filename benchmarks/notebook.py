@@ -55,7 +55,7 @@ for n in range(int(sys.argv[1])):
 EOF
 """
 _TWENTY = 'for i in $(seq 20); do echo "line $i of job {n}: all is well so far, and the loss is 0.$i"; done'
-_MAGIC, _BEHIND, _REFERENCE = "%%magpie", "%%magpie --bg", "%%bash"
+MAGIC, BEHIND, REFERENCE = "%%magpie", "%%magpie --bg", "%%bash"
 
 
 def main() -> None:
@@ -80,12 +80,12 @@ def first_output(folder: Path, pairs: int) -> list[Figure]:
     with Kernel(folder) as kernel:
         kernel.run(_SETUP)
         kernel.run("plain('echo x')")
-        kernel.run(f"{_MAGIC}\necho x")
+        kernel.run(f"{MAGIC}\necho x")
         for pair in range(pairs):
             # Whoever comes second finds warmer caches: they take turns at that, too.
             for is_magic in (True, False) if pair % 2 else (False, True):
                 kernel.run("settle()")
-                cell = kernel.run(f"{_MAGIC}\necho x" if is_magic else "plain('echo x')")
+                cell = kernel.run(f"{MAGIC}\necho x" if is_magic else "plain('echo x')")
                 (magic if is_magic else plain).append(cell.first_at - cell.sent_at)
     both = list(zip(magic, plain, strict=True))
     return [
@@ -122,11 +122,11 @@ def long_log(folder: Path, lines: int) -> list[Figure]:
     """Measure what a script costs that prints 1,000 lines a second."""
     script = _PACED.format(lines=lines)
     with Kernel(folder) as kernel:
-        for warming in (_MAGIC, _REFERENCE):
+        for warming in (MAGIC, REFERENCE):
             kernel.run(f"{warming}\necho x")
-        front = _load(kernel, f"{_MAGIC}\n{script}")
-        behind = _load(kernel, f"{_BEHIND}\n{script}")
-        bash = _load(kernel, f"{_REFERENCE}\n{script}")
+        front = _load(kernel, f"{MAGIC}\n{script}")
+        behind = _load(kernel, f"{BEHIND}\n{script}")
+        bash = _load(kernel, f"{REFERENCE}\n{script}")
     return [
         *front.figures(f"{lines:,} lines, %%magpie"),
         *behind.figures(f"{lines:,} lines, --bg"),
@@ -145,28 +145,33 @@ def saved_size(folder: Path, jobs: int) -> list[Figure]:
     """Measure the file of a notebook with many cells that have run."""
     figures = []
     for magic, name, goal in (
-        (_BEHIND, "displays of --bg", "<= 1"), (_MAGIC, "%%magpie", "<= 1"), (_REFERENCE, "%%bash (reference)", ""),
+        (BEHIND, "displays of --bg", "<= 1"), (MAGIC, "%%magpie", "<= 1"), (REFERENCE, "%%bash (reference)", ""),
     ):  # fmt: skip
-        codes = [f"{magic}\n{_TWENTY.format(n=n)}" for n in range(jobs)]
-        with Kernel(folder) as kernel:
-            # One at a time: what is measured is what stays, not the rush.
-            cells = [_ended(kernel, code, f"cell-{position}") for position, code in enumerate(codes)]
-        size = _save(folder / "saved.ipynb", codes, cells)
+        size = finished(folder, jobs, magic).stat().st_size
         figures.append(number(f"file of {jobs} finished jobs, {name}", size / 1e6, "MB", goal=goal))
     return figures
+
+
+def finished(folder: Path, jobs: int, magic: str) -> Path:
+    """Return a saved notebook whose cells, that begin with `magic`, have each run a job of 20 lines."""
+    codes = [f"{magic}\n{_TWENTY.format(n=n)}" for n in range(jobs)]
+    with Kernel(folder) as kernel:
+        # One at a time: what is measured is what stays, not the rush.
+        cells = [_ended(kernel, code, f"cell-{position}") for position, code in enumerate(codes)]
+    return _save(folder / "saved.ipynb", codes, cells)
 
 
 def _ended(kernel: Kernel, code: str, cell_id: str) -> Cell:
     """Return a cell once the kernel is through with it, and what it has started shows that it has ended."""
     cell = kernel.begin(code, cell_id)
-    has_job = not code.startswith(_REFERENCE)
+    has_job = not code.startswith(REFERENCE)
     kernel.until(lambda: cell.idle_at and (cell.error or not has_job or cell.is_final))
     assert not cell.error, cell.error
     return cell
 
 
-def _save(path: Path, codes: list[str], cells: list[Cell]) -> int:
-    """Write a notebook as a front end would; returns its bytes."""
+def _save(path: Path, codes: list[str], cells: list[Cell]) -> Path:
+    """Write a notebook as a front end would."""
     made = [
         {
             "cell_type": "code", "id": f"cell-{position}", "source": code, "execution_count": position,
@@ -176,7 +181,7 @@ def _save(path: Path, codes: list[str], cells: list[Cell]) -> int:
     ]  # fmt: skip
     book = nbformat.from_dict({"cells": made, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})  # type: ignore[no-untyped-call]
     nbformat.write(book, path)  # type: ignore[no-untyped-call]
-    return path.stat().st_size
+    return path
 
 
 def _options() -> argparse.Namespace:
