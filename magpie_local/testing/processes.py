@@ -7,6 +7,9 @@ import signal
 import time
 from pathlib import Path
 
+#: How often in a row nobody must be seen: who goes on in a new process at the right instant is missed by one look.
+_LOOKS = 3
+
 
 def start_time(pid: int) -> int | None:
     """Return when a process started, in clock ticks since boot; None where there is none (or only its zombie)."""
@@ -64,10 +67,14 @@ def kill_descendants(root: int) -> None:
 
     They are stopped first, so that none forks while the others are killed.
     """
-    while alive := descendants(root):
-        send(alive, signal.SIGSTOP)
-        send(descendants(root), signal.SIGKILL)
-        time.sleep(0.002)
+    unseen = 0
+    while unseen < _LOOKS:
+        alive = descendants(root)
+        unseen = 0 if alive else unseen + 1
+        if alive:
+            send(alive, signal.SIGSTOP)
+            send(descendants(root), signal.SIGKILL)
+            time.sleep(0.002)
 
 
 def _stat(pid: int) -> list[str] | None:

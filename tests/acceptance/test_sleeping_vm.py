@@ -213,7 +213,7 @@ def test_a_card_that_sent_while_nobody_listened_is_not_silent_for_ever(client: M
         return await ports.vms.expose(attempt.vm_id, port)
 
     assert runtime.call(listens_again()) == port
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         assert connection.recv(4) == b"SSH-"
 
 

@@ -7,7 +7,7 @@ import inspect
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from magpie_local import AsyncMagpie, Magpie, config
+from magpie_local.errors import JobNotFound
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -89,7 +90,8 @@ def clear(settings: Settings) -> None:
     """Delete what a test left running."""
     with Magpie(settings=settings) as client:
         for job in client.jobs.list(limit=1000):
-            client.jobs.delete(job.id, force=True)
+            with suppress(JobNotFound):  # the test has asked for that already
+                client.jobs.delete(job.id, force=True)
 
 
 @contextmanager

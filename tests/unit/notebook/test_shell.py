@@ -33,6 +33,7 @@ def shell(home):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in changes.items():
             patch.setenv(name, value)
+        patch.delenv("VIRTUAL_ENV", raising=False)  # IPython warns of one that is not this Python's
         patch.chdir(home)
         made = InteractiveShell.instance()
         assert made.history_manager is not None
