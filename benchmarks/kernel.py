@@ -109,6 +109,10 @@ class Kernel:
         assert not cell.error, cell.error
         return cell
 
+    def interrupt(self) -> None:
+        """Press the notebook's stop button."""
+        self._manager.interrupt_kernel()
+
     def until(self, holds: Callable[[], object]) -> None:
         """Listen until something holds."""
         give_up = time.monotonic() + _PATIENCE

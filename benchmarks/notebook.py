@@ -4,6 +4,7 @@ A real kernel, driven through its protocol; the fake hypervisor stands in for VM
 
 first output       a cell is sent -> the first text of its script is at the front end: `%%magpie` against the Python
 API in a cell of the same kernel, in turn, compared pair by pair
+interrupt          the stop button -> the kernel is idle, while a script sleeps; `%%bash` as the reference
 10,000 lines       at 1,000 a second: bytes and messages at the front end's socket, updates (messages that come together
 are one), CPU of the kernel's process, which also drives the VM; in the foreground, behind the cell (`--bg`), and
 IPython's own `%%bash` as the reference
@@ -68,7 +69,10 @@ def measure(pairs: int = 30, lines: int = 10_000, jobs: int = 100) -> list[Figur
     """Run all parts, each in a kernel of its own, and return their figures."""
     folder = Path(tempfile.mkdtemp(prefix="mgpb", dir="/var/tmp"))
     try:
-        return [*first_output(folder, pairs), *long_log(folder, lines), *saved_size(folder, jobs)]
+        return [
+            *first_output(folder, pairs), *interrupts(folder, pairs), *long_log(folder, lines),
+            *saved_size(folder, jobs),
+        ]  # fmt: skip
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -94,6 +98,27 @@ def first_output(folder: Path, pairs: int) -> list[Figure]:
         times("more than the reference, pair by pair", [ours - theirs for ours, theirs in both], goal="<= 30"),
         spread("ratio, pair by pair", [ours / theirs for ours, theirs in both], "x"),
     ]
+
+
+def interrupts(folder: Path, count: int) -> list[Figure]:
+    """Measure the way from the stop button to an idle kernel."""
+    with Kernel(folder) as kernel:
+        ours, theirs = (
+            [_interrupted(kernel, f"{magic}\necho up; sleep 600") for _ in range(count)] for magic in (MAGIC, REFERENCE)
+        )
+    return [
+        times("interrupt to idle: %%magpie", ours, goal="<= 1000"),
+        times("reference: %%bash", theirs),
+    ]
+
+
+def _interrupted(kernel: Kernel, code: str) -> float:
+    cell = kernel.begin(code)
+    kernel.until(lambda: cell.first_at)
+    began = time.monotonic()
+    kernel.interrupt()
+    kernel.until(lambda: cell.idle_at)
+    return cell.idle_at - began
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

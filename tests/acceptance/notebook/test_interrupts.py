@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,10 +24,9 @@ def newest(notebook: Notebook) -> Job:
         return found[0]
 
 
-def idle_within(notebook: Notebook, cell: Cell, seconds: float) -> None:
-    began = time.monotonic()
+def comes_idle(notebook: Notebook, cell: Cell) -> None:
+    """Wait for the end of a cell; how long it takes is measured in benchmarks.notebook."""
     notebook.until(lambda: cell.is_idle, within=10)
-    assert time.monotonic() - began < seconds
 
 
 def test_an_interrupt_is_sigint_to_the_script(notebook):
@@ -37,7 +35,7 @@ def test_an_interrupt_is_sigint_to_the_script(notebook):
 
     notebook.interrupt()
 
-    idle_within(notebook, cell, 1.0)
+    comes_idle(notebook, cell)
     assert cell.text() == "up\nmine\n"
     assert "exit code 4" in "".join(cell.error["traceback"])
 
@@ -51,7 +49,7 @@ def test_the_second_interrupt_stops_what_the_first_did_not(notebook):
 
     notebook.interrupt()
 
-    idle_within(notebook, cell, 1.5)
+    comes_idle(notebook, cell)
     assert "Traceback" not in "".join(cell.error["traceback"])
     assert newest(notebook).status == "stopped"
 
@@ -66,7 +64,7 @@ def test_the_third_interrupt_leaves_and_names_the_job(open_notebook):
 
     notebook.interrupt()
 
-    idle_within(notebook, cell, 1.0)
+    comes_idle(notebook, cell)
     assert cell.error["ename"] == "LeftRunning"
     assert newest(notebook).id in cell.error["evalue"]
     assert not newest(notebook).is_final
@@ -81,7 +79,7 @@ def test_interrupts_at_random_moments_leave_an_idle_kernel_and_no_job_behind(not
 
         notebook.interrupt()
 
-        idle_within(notebook, cell, 1.0)
+        comes_idle(notebook, cell)
         if cell.error is not None and cell.error["ename"] != "KeyboardInterrupt":  # which came before there was a job
             assert "Traceback" not in "".join(cell.error["traceback"])
     with notebook.place.client() as client:
@@ -91,21 +89,21 @@ def test_interrupts_at_random_moments_leave_an_idle_kernel_and_no_job_behind(not
 
 
 @pytest.mark.parametrize(
-    ("code", "within", "errors"),
+    ("code", "errors"),
     [
-        ("import time; print('up'); time.sleep(60)", 2.0, {"KeyboardInterrupt"}),
-        ("print('up'); await job", 1.0, {"CancelledError", "KeyboardInterrupt"}),
-        ("%magpie logs -f job", 1.0, {None}),
+        ("import time; print('up'); time.sleep(60)", {"KeyboardInterrupt"}),
+        ("print('up'); await job", {"CancelledError", "KeyboardInterrupt"}),
+        ("%magpie logs -f job", {None}),
     ],
     ids=["nothing of ours", "awaits it", "follows its log"],
 )
-def test_interrupting_another_cell_leaves_a_background_job_alone(notebook, code, within, errors):
+def test_interrupting_another_cell_leaves_a_background_job_alone(notebook, code, errors):
     notebook.ok("%%magpie --bg -o job\necho up; sleep 600", cell_id="behind")
     cell = notebook.begin(code, cell_id="other")
     notebook.until(lambda: "up" in cell.text())
 
     notebook.interrupt()
 
-    idle_within(notebook, cell, within)
+    comes_idle(notebook, cell)
     assert (cell.error and cell.error["ename"]) in errors
     assert notebook.value("job.refresh().is_final") == "False"
