@@ -77,11 +77,19 @@ def shell(line: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=180, check=False)
 
 
-def until(holds: Callable[[], object], within: float = 60.0) -> None:
+def until(holds: Callable[[], object], within: float = 60.0, why: Callable[[], object] = lambda: "") -> None:
     give_up = time.monotonic() + within
     while not holds():
-        assert time.monotonic() < give_up
+        assert time.monotonic() < give_up, why()
         time.sleep(0.1)
+
+
+def told(home: Path, job_id: str) -> str:
+    """Return what is known of a VM that does not do what it should: its story, and what the keeper has said."""
+    with Magpie(settings=config.load(home=home, keeper=False), lead=False) as client:
+        story = "\n".join(map(str, client.jobs.story(job_id)))
+    log = home / "keeper.log"
+    return f"{story}\n{log.read_text() if log.exists() else ''}\n{of_home(home)}"
 
 
 def of_home(home: Path) -> list[tuple[psutil.Process, str]]:
@@ -176,8 +184,8 @@ def test_an_idle_vm_gives_its_memory_back_and_wakes_though_nobody_of_us_is_alive
         (qemu,) = qemus(vm_home)
         awake = psutil.Process(qemu).memory_full_info().pss
     # A keeper stays until it sleeps.
-    until(lambda: qemus(vm_home) == [])
-    until(lambda: not keepers(vm_home))
+    until(lambda: qemus(vm_home) == [], why=lambda: told(vm_home, job.id))
+    until(lambda: not keepers(vm_home), why=lambda: told(vm_home, job.id))
     left = of_home(vm_home)
     asleep = sum(one.memory_full_info().pss for one, _ in left)
     record_property("memory", f"awake {awake >> 20} MiB, asleep {asleep >> 20} MiB in {len(left)} processes")
