@@ -85,8 +85,6 @@ def ask(address: tuple[str, int], data: bytes) -> bytes:
         return answer.read()
 
 
-# Where fifty threads begin at once, coverage may fail to follow one; the others do its work.
-@pytest.mark.filterwarnings("ignore:Exception ignored in thread started by:pytest.PytestUnraisableExceptionWarning")
 def test_a_forward_carries_many_connections_and_halves_of_them(client: Magpie, job: Job) -> None:
     data = [os.urandom(20_000).replace(b"-", b"+") for _ in range(50)]
     with client.jobs.forward(job.id, 7001) as bound, ThreadPoolExecutor(50) as pool:
